@@ -1,0 +1,295 @@
+"""The database: one engine per process, autocommit reads, explicit transactions, clear outages.
+
+A read is one statement on an autocommit connection: BEGIN and ROLLBACK would each cost a round
+trip. A write runs in `transaction()`, which commits before the caller goes on to answer.
+"""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import asyncpg
+from sqlalchemy import event, exc
+from sqlalchemy.engine import Connection as SyncConnection
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from app.errors import DatabaseUnavailable
+from app.settings import Settings
+
+_READ_ONLY = "kingpost_autocommit"  # the execution option that tells SQLite not to BEGIN
+_IDLE_BEFORE_PING = 1.0  # seconds; a ping on every checkout costs 300 µs, a stale connection a 503
+
+# Class 08 connection lost, 53 out of resources, 57 operator intervention (timeouts, shutdown),
+# 55P03 lock timeout, 40 serialisation or deadlock: the client should simply come back.
+_TRANSIENT_SQLSTATES = ("08", "53", "57", "55P03", "40")
+
+
+Connection = AsyncConnection
+OnBegin = Callable[[AsyncConnection], Awaitable[None]]
+
+
+class UnitOfWork:
+    """One transaction for all that a request changes, begun when it first changes something."""
+
+    def __init__(
+        self, engine: AsyncEngine, stack: AsyncExitStack, on_begin: OnBegin | None
+    ) -> None:
+        self._engine = engine
+        self._stack = stack
+        self._on_begin = on_begin
+        self._connection: AsyncConnection | None = None
+        self.is_open = True
+
+    @property
+    def has_begun(self) -> bool:
+        """True once something asked for the transaction."""
+        return self._connection is not None
+
+    async def connection(self) -> AsyncConnection:
+        """Return the unit's connection, beginning the transaction if this is the first call."""
+        if self._connection is None:
+            connection = await self._stack.enter_async_context(_lend(self._engine))
+            await self._stack.enter_async_context(connection.begin())
+            if self._on_begin is not None:
+                await self._on_begin(connection)
+            self._connection = connection
+        return self._connection
+
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        """Undo what is changed inside if it raises, and nothing else."""
+        async with (await self.connection()).begin_nested():
+            yield
+
+
+_current_unit: ContextVar[UnitOfWork | None] = ContextVar("kingpost_unit_of_work", default=None)
+
+
+def _open_unit() -> UnitOfWork | None:
+    """Return the unit of this context; a task that outlives its request sees none."""
+    unit = _current_unit.get()
+    return unit if unit is not None and unit.is_open else None
+
+
+class Database:
+    """The engine of one process and the two ways to use it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.engine = _create_engine(settings)
+        self.after_commit: list[Callable[[], None]] = []
+        self.is_postgres = self.engine.dialect.name == "postgresql"
+        self._reads = (
+            self.engine.execution_options(isolation_level="AUTOCOMMIT")
+            if self.is_postgres
+            else self.engine.execution_options(**{_READ_ONLY: True})
+        )
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        """Lend an autocommit connection, for statements that each stand alone.
+
+        Inside a `unit_of_work` that has begun, it is that unit's connection: what the unit has
+        changed must be seen by what it reads.
+
+        Raises:
+            DatabaseUnavailable: no connection within the pool's timeout, or the database is away.
+        """
+        unit = _open_unit()
+        if unit is not None and unit.has_begun:
+            yield await unit.connection()
+            return
+        async with _lend(self._reads) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+        """Lend a connection in a transaction: committed at the end, rolled back on an error.
+
+        Each function in `after_commit` is called once the change is there for others to see.
+        Inside `unit_of_work` it joins that unit's one transaction instead.
+
+        Raises:
+            DatabaseUnavailable: as in `read`, or the transaction could not be committed.
+        """
+        unit = _open_unit()
+        if unit is not None:
+            yield await unit.connection()
+            return
+        async with _lend(self.engine) as connection, connection.begin():
+            yield connection
+        self._committed()
+
+    @asynccontextmanager
+    async def unit_of_work(self, on_begin: OnBegin | None = None) -> AsyncIterator["UnitOfWork"]:
+        """Make every `transaction()` inside one, begun at the first and committed at the end.
+
+        A connection is taken only when the first transaction begins, and `on_begin` runs on it.
+        A unit inside a unit is the same unit.
+        """
+        outer = _open_unit()
+        if outer is not None:
+            yield outer
+            return
+        async with AsyncExitStack() as stack:
+            unit = UnitOfWork(self.engine, stack, on_begin)
+            token = _current_unit.set(unit)
+            try:
+                yield unit
+            finally:
+                unit.is_open = False
+                _current_unit.reset(token)
+        if unit.has_begun:
+            self._committed()
+
+    def _committed(self) -> None:
+        for callback in self.after_commit:
+            callback()
+
+    async def ping(self) -> None:
+        """Ask the database for an answer.
+
+        Raises:
+            DatabaseUnavailable: there was none.
+        """
+        async with self.read() as connection:
+            await connection.exec_driver_sql("SELECT 1")
+
+    async def close(self) -> None:
+        """Close every pooled connection."""
+        await self.engine.dispose()
+
+
+@asynccontextmanager
+async def _lend(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    connection = engine.connect()
+    try:
+        await connection.start()
+    except (exc.TimeoutError, exc.DBAPIError, asyncpg.PostgresError, OSError, TimeoutError) as e:
+        raise DatabaseUnavailable from e
+    try:
+        yield connection
+    except (exc.DBAPIError, asyncpg.InterfaceError) as error:
+        if is_outage(error):
+            raise DatabaseUnavailable from error
+        raise
+    finally:
+        await connection.close()
+
+
+def is_outage(error: Exception) -> bool:
+    """Tell whether an error says that the database is away or overloaded, and not that we err."""
+    if isinstance(error, asyncpg.InterfaceError):
+        return True
+    if not isinstance(error, exc.DBAPIError):
+        return False
+    if error.connection_invalidated or isinstance(error, exc.InterfaceError):
+        return True
+    sqlstate = getattr(error.orig, "sqlstate", None)
+    if sqlstate is not None:
+        return str(sqlstate).startswith(_TRANSIENT_SQLSTATES)
+    return isinstance(error, exc.OperationalError) and "locked" in str(error.orig)
+
+
+def violated_constraint(error: exc.IntegrityError) -> str:
+    """Return the name of the constraint that an insert or update broke, the same on both databases.
+
+    SQLite names the columns (`UNIQUE constraint failed: users.email_key`); the naming convention
+    of the metadata turns them into the name.
+    """
+    cause = getattr(error.orig, "__cause__", None)
+    name = getattr(cause, "constraint_name", None)
+    if name:
+        return str(name)
+    message = str(error.orig)
+    kind, _, columns = message.partition(" constraint failed: ")
+    if kind != "UNIQUE":
+        return message
+    table, column = columns.split(",")[0].strip().split(".")
+    return f"uq_{table}_{column}"
+
+
+def _create_engine(settings: Settings) -> AsyncEngine:
+    url = settings.sqlalchemy_url
+    options: dict[str, Any] = {
+        "pool_size": settings.database_pool_size,
+        "max_overflow": settings.database_max_overflow,
+        "pool_timeout": settings.database_pool_timeout,
+        "hide_parameters": True,  # an error's text must not carry a password hash into the log
+    }
+    if url.startswith("sqlite"):
+        engine = create_async_engine(url, **options)
+        event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+        event.listen(engine.sync_engine, "begin", _begin_immediate)
+        return engine
+    engine = create_async_engine(
+        url, pool_use_lifo=True, connect_args=_asyncpg_arguments(settings), **options
+    )
+    event.listen(engine.sync_engine, "checkin", _note_use)
+    event.listen(engine.sync_engine, "checkout", _ping_if_idle)
+    return engine
+
+
+def _asyncpg_arguments(settings: Settings) -> dict[str, Any]:
+    milliseconds = str(int(settings.database_statement_timeout * 1000))
+    arguments: dict[str, Any] = {
+        "timeout": settings.database_pool_timeout,
+        "command_timeout": settings.database_statement_timeout + 1,  # the network's own deadline
+    }
+    if settings.database_pgbouncer:
+        # A transaction pooler gives each transaction another server connection, so prepared
+        # statements need names that cannot collide, and start-up parameters are refused.
+        from uuid import uuid4
+
+        arguments |= {
+            "statement_cache_size": 0,
+            "prepared_statement_cache_size": 0,
+            "prepared_statement_name_func": lambda: f"__asyncpg_{uuid4()}__",
+        }
+    else:
+        arguments["server_settings"] = {
+            "application_name": "kingpost",
+            "statement_timeout": milliseconds,
+            "idle_in_transaction_session_timeout": milliseconds,
+            "jit": "off",  # compiling costs more than our short statements take
+        }
+    return arguments
+
+
+def _prepare_sqlite(connection: Any, _record: ConnectionPoolEntry) -> None:
+    connection.isolation_level = None  # the driver's implicit BEGIN loses updates
+    cursor = connection.cursor()
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=NORMAL",
+        "foreign_keys=ON",
+        "busy_timeout=5000",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_immediate(connection: SyncConnection) -> None:
+    # A deferred transaction that reads before it writes can fail with SQLITE_BUSY_SNAPSHOT,
+    # which no waiting cures: take the write lock at the start.
+    if not connection.get_execution_options().get(_READ_ONLY):
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _note_use(_connection: DBAPIConnection | None, record: ConnectionPoolEntry) -> None:
+    record.info["used_at"] = time.monotonic()
+
+
+def _ping_if_idle(connection: Any, record: ConnectionPoolEntry, _proxy: object) -> None:
+    """Replace a connection that a restarted database has forgotten, at no cost under load."""
+    if time.monotonic() - record.info.get("used_at", time.monotonic()) < _IDLE_BEFORE_PING:
+        return
+    try:
+        cursor = connection.cursor()
+        cursor.execute(";")
+        cursor.close()
+    except Exception as error:
+        raise exc.DisconnectionError from error

@@ -1,0 +1,116 @@
+"""`Idempotency-Key` on creating requests: a repeat gets the first one's answer.
+
+The answer is stored in the transaction of the change itself, so that a crash leaves either both
+or neither. Only successes are stored: a refused request changed nothing and may be tried again.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+
+from app.adapters.database import Connection, Database
+from app.clock import now
+from app.dependencies.auth import authenticate
+from app.errors import IdempotencyInProgress, IdempotencyKeyReused, Unprocessable
+from app.models.idempotency import StoredAnswer
+from app.repositories.idempotency import IdempotencyRepository
+
+KEPT_FOR = timedelta(hours=24)
+MAX_KEY = 255
+_POLL_SECONDS = 0.05
+_POLLS = 60  # 3 s: longer than our creating requests take; then 409
+
+# What an answer says of itself, beside its body; everything else is made anew by the middleware.
+_KEPT_HEADERS = ("content-type", "location", "etag")
+
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+class IdempotentRoute(APIRoute):
+    """A route whose POST honours `Idempotency-Key` (IETF draft, Stripe's rules)."""
+
+    def get_route_handler(self) -> Handler:
+        """Wrap the route's own handler where it creates something."""
+        handler = super().get_route_handler()
+        if "POST" not in self.methods:
+            return handler
+
+        async def idempotent(request: Request) -> Response:
+            key = request.headers.get("idempotency-key")
+            return await handler(request) if key is None else await _once(handler, request, key)
+
+        return idempotent
+
+
+async def _once(handler: Handler, request: Request, key: str) -> Response:
+    if not 1 <= len(key) <= MAX_KEY or not key.isprintable() or not key.isascii():
+        raise Unprocessable.field(
+            "Idempotency-Key", f"It must have 1 to {MAX_KEY} printable ASCII characters"
+        )
+    db: Database = request.app.state.resources.db
+    caller = await authenticate(request)
+    scope = f"user:{caller.user_id}" if caller else "anonymous"
+    fingerprint = await _fingerprint(request)
+    stored = await _find(db, scope, key)
+    if stored is not None:
+        return _replay(stored, fingerprint)
+    try:
+        return await _run_and_store(handler, request, db, scope, key, fingerprint)
+    except IdempotencyInProgress:
+        return await _wait_for_first(db, scope, key, fingerprint)
+
+
+async def _run_and_store(
+    handler: Handler, request: Request, db: Database, scope: str, key: str, fingerprint: str
+) -> Response:
+    async def claim(connection: Connection) -> None:
+        await IdempotencyRepository(connection).claim(scope, key)
+
+    async with db.unit_of_work(claim) as unit:
+        response = await handler(request)
+        if unit.has_begun and response.status_code < 300:
+            headers = {
+                name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers
+            }
+            answer = StoredAnswer(
+                scope, key, fingerprint, response.status_code, headers, bytes(response.body), now()
+            )
+            await IdempotencyRepository(await unit.connection()).store(
+                answer, replacing_before=now() - KEPT_FOR
+            )
+    return response
+
+
+async def _wait_for_first(db: Database, scope: str, key: str, fingerprint: str) -> Response:
+    """Give the first request a moment to end, holding no connection meanwhile."""
+    for _ in range(_POLLS):
+        await asyncio.sleep(_POLL_SECONDS)
+        stored = await _find(db, scope, key)
+        if stored is not None:
+            return _replay(stored, fingerprint)
+    raise IdempotencyInProgress
+
+
+async def _find(db: Database, scope: str, key: str) -> StoredAnswer | None:
+    async with db.read() as connection:
+        stored = await IdempotencyRepository(connection).find(scope, key)
+    return stored if stored and stored.created_at > now() - KEPT_FOR else None
+
+
+async def _fingerprint(request: Request) -> str:
+    """Return what makes two requests the same: method, address and body."""
+    digest = hashlib.sha256(f"{request.method} {request.url.path}?{request.url.query}\n".encode())
+    digest.update(await request.body())
+    return digest.hexdigest()
+
+
+def _replay(stored: StoredAnswer, fingerprint: str) -> Response:
+    if stored.fingerprint != fingerprint:
+        raise IdempotencyKeyReused
+    headers = {**stored.headers, "Idempotency-Replayed": "true"}
+    return Response(stored.body, status_code=stored.status, headers=headers)

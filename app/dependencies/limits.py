@@ -1,0 +1,111 @@
+"""A route's rate limit: `Depends(rate_limit("login"))`, or `check` for a WebSocket handshake.
+
+The limit's text comes from the setting `rate_limit_<name>`. What the client is told stays in the
+scope's state, from where one ASGI hook (`rate_limit_headers`) puts it on every answer of the
+route, refusals and errors included.
+"""
+
+import ipaddress
+from collections.abc import Awaitable, Callable, MutableMapping
+from functools import lru_cache
+from typing import Any, cast
+
+from fastapi.requests import HTTPConnection
+from slowapi.util import get_remote_address
+from starlette.requests import Request
+
+from app.adapters.limits import Decision, RateLimiter, parse_limits
+from app.errors import RateLimited
+from app.security.principal import Principal
+from app.settings import Settings
+
+STATE_KEY = "rate_limit"
+IPV6_HOST_BITS = 64  # one customer has at least a whole /64, so a single address says nothing
+
+Scope = MutableMapping[str, Any]
+KeyFunction = Callable[[HTTPConnection], str]
+
+
+def client_key(connection: HTTPConnection) -> str:
+    """Return the client's address; behind a trusted proxy, the one that the server believed."""
+    address = get_remote_address(cast("Request", connection))
+    return _network(address) if ":" in address else address
+
+
+def caller_key(connection: HTTPConnection) -> str:
+    """Return the signed-in caller, where one was found before, else the client's address."""
+    principal = connection.scope.get("state", {}).get("principal")
+    if isinstance(principal, Principal):
+        return f"user:{principal.user_id}"
+    return client_key(connection)
+
+
+def rate_limit(
+    name: str, *, key: KeyFunction = caller_key
+) -> Callable[[HTTPConnection], Awaitable[None]]:
+    """Return a dependency that counts each call against the setting `rate_limit_<name>`.
+
+    Raises:
+        ValueError: there is no such setting.
+    """
+    _setting(name)
+
+    async def count(connection: HTTPConnection) -> None:
+        await check(connection, name, key=key)
+
+    return count
+
+
+async def check(connection: HTTPConnection, name: str, *, key: KeyFunction = caller_key) -> None:
+    """Count a request or handshake against a limit and remember what the client is told.
+
+    Raises:
+        RateLimited: the limit is used up; carries `Retry-After` and the `RateLimit-*` fields.
+    """
+    resources = connection.app.state.resources
+    settings: Settings = resources.settings
+    if not settings.rate_limits_enabled:
+        return
+    limiter: RateLimiter = resources.limiter
+    limits = parse_limits(getattr(settings, _setting(name)))
+    decision = await limiter.hit(name, limits, key(connection))
+    state = connection.scope.setdefault("state", {})
+    earlier: Decision | None = state.get(STATE_KEY)
+    if earlier is None or decision.remaining <= earlier.remaining:
+        state[STATE_KEY] = decision
+    if not decision.allowed:
+        raise RateLimited(retry_after=decision.retry_after)
+
+
+def rate_limit_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
+    """Return the `RateLimit-*` fields for an answer, none where nothing was limited.
+
+    Names and meaning are those of draft-ietf-httpapi-ratelimit-headers-06.
+    """
+    decision: Decision | None = scope.get("state", {}).get(STATE_KEY)
+    if decision is None:
+        return []
+    return [
+        (b"ratelimit-limit", b"%d" % decision.limit),
+        (b"ratelimit-remaining", b"%d" % decision.remaining),
+        (b"ratelimit-reset", b"%d" % decision.reset_seconds),
+    ]
+
+
+@lru_cache(maxsize=64)
+def _setting(name: str) -> str:
+    field = f"rate_limit_{name}"
+    if field not in Settings.model_fields:
+        raise ValueError(f"there is no setting {field}")
+    return field
+
+
+@lru_cache(maxsize=4096)
+def _network(address: str) -> str:
+    try:
+        parsed = ipaddress.IPv6Address(address)
+    except ValueError:
+        return address
+    if parsed.ipv4_mapped:
+        return str(parsed.ipv4_mapped)
+    return str(ipaddress.IPv6Network((int(parsed), 128 - IPV6_HOST_BITS), strict=False))

@@ -1,0 +1,187 @@
+"""Every error that the domain can raise, with the status and stable code that clients see.
+
+Raised in any room; turned into RFC 9457 problem+json in one place, `app.middleware.problems`.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+
+class DomainError(Exception):
+    """A refusal that the client is told about: a status, a stable code and a sentence."""
+
+    status: ClassVar[int] = 500
+    error_code: ClassVar[str] = "INTERNAL_ERROR"
+    title: ClassVar[str] = "Internal error"
+
+    def __init__(
+        self,
+        detail: str | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(detail or self.title)
+        self.detail = detail or self.title
+        self.headers = dict(headers or {})
+        self.extra = dict(extra or {})
+
+
+class BadRequest(DomainError):
+    status, error_code, title = 400, "BAD_REQUEST", "Bad request"
+
+
+class UnsupportedApiVersion(DomainError):
+    status, error_code, title = 400, "UNSUPPORTED_API_VERSION", "Unsupported API version"
+
+
+class InvalidCursor(DomainError):
+    status, error_code, title = 400, "INVALID_CURSOR", "Invalid cursor"
+
+
+class Unauthenticated(DomainError):
+    """No valid credentials. Carries `WWW-Authenticate` (RFC 9110, section 11.6.1)."""
+
+    status, error_code, title = 401, "UNAUTHENTICATED", "Authentication required"
+
+    def __init__(
+        self,
+        detail: str | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(
+            detail, headers={"WWW-Authenticate": "Bearer", **(headers or {})}, extra=extra
+        )
+
+
+class InvalidCredentials(Unauthenticated):
+    error_code, title = "INVALID_CREDENTIALS", "Wrong username or password"
+
+
+class InvalidToken(Unauthenticated):
+    error_code, title = "INVALID_TOKEN", "The token is invalid or has expired"
+
+
+class TokenReused(Unauthenticated):
+    """A spent refresh token came back: its whole session has been revoked (RFC 9700, 4.14.2)."""
+
+    error_code, title = "TOKEN_REUSED", "The refresh token was already used"
+
+
+class Forbidden(DomainError):
+    status, error_code, title = 403, "FORBIDDEN", "Not allowed"
+
+
+class NotFound(DomainError):
+    status, error_code, title = 404, "NOT_FOUND", "Not found"
+
+
+class Conflict(DomainError):
+    status, error_code, title = 409, "CONFLICT", "Conflict"
+
+
+class EmailTaken(Conflict):
+    error_code, title = "EMAIL_TAKEN", "This e-mail address is already registered"
+
+
+class UsernameTaken(Conflict):
+    error_code, title = "USERNAME_TAKEN", "This username is taken"
+
+
+class LastAdmin(Conflict):
+    error_code, title = "LAST_ADMIN", "The last active admin cannot be removed"
+
+
+class IdempotencyInProgress(Conflict):
+    error_code, title = "IDEMPOTENCY_IN_PROGRESS", "The first request with this key still runs"
+
+
+class Gone(DomainError):
+    status, error_code, title = 410, "GONE", "Gone"
+
+
+class EventsExpired(Gone):
+    error_code, title = "EVENTS_EXPIRED", "Events before the retention period are gone"
+
+
+class PreconditionFailed(DomainError):
+    status, error_code, title = 412, "PRECONDITION_FAILED", "The resource has changed"
+
+
+class PayloadTooLarge(DomainError):
+    status, error_code, title = 413, "PAYLOAD_TOO_LARGE", "The body is too large"
+
+
+class UriTooLong(DomainError):
+    status, error_code, title = 414, "URI_TOO_LONG", "The URL is too long"
+
+
+class UnsupportedMediaType(DomainError):
+    status, error_code, title = 415, "UNSUPPORTED_MEDIA_TYPE", "Unsupported media type"
+
+
+class Unprocessable(DomainError):
+    """Input that is well-formed but not acceptable; `errors` names the fields.
+
+    Each entry is `{"field": dotted path, "message": sentence, "type": stable kind}`.
+    """
+
+    status, error_code, title = 422, "VALIDATION_ERROR", "The input is not acceptable"
+
+    def __init__(
+        self, detail: str | None = None, *, errors: list[dict[str, str]] | None = None
+    ) -> None:
+        super().__init__(detail, extra={"errors": errors or []})
+
+    @classmethod
+    def field(cls, field: str, message: str, kind: str = "value_error") -> "Unprocessable":
+        """Return the error for one field."""
+        return cls(message, errors=[{"field": field, "message": message, "type": kind}])
+
+
+class IdempotencyKeyReused(Unprocessable):
+    error_code, title = "IDEMPOTENCY_KEY_REUSED", "This key was used with another request"
+
+
+class BulkRefused(Unprocessable):
+    """An all-or-nothing request had a bad entry; nothing was changed."""
+
+    error_code, title = "BULK_REFUSED", "An entry was refused, so nothing was changed"
+
+
+class RateLimited(DomainError):
+    """Too many requests; `retry_after` in whole seconds becomes `Retry-After`."""
+
+    status, error_code, title = 429, "RATE_LIMITED", "Too many requests"
+
+    def __init__(
+        self,
+        detail: str | None = None,
+        *,
+        retry_after: int,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail, headers={**(headers or {}), "Retry-After": str(retry_after)})
+
+
+class AccountLocked(RateLimited):
+    error_code, title = "ACCOUNT_LOCKED", "Too many failed sign-ins; try again later"
+
+
+class HeadersTooLarge(DomainError):
+    status, error_code, title = 431, "HEADERS_TOO_LARGE", "Too many or too large header fields"
+
+
+class Unavailable(DomainError):
+    """Something this request needs is away for now; the client should come back."""
+
+    status, error_code, title = 503, "SERVICE_UNAVAILABLE", "Temporarily unavailable"
+
+    def __init__(self, detail: str | None = None, *, retry_after: int = 1) -> None:
+        super().__init__(detail, headers={"Retry-After": str(retry_after)})
+
+
+class DatabaseUnavailable(Unavailable):
+    error_code, title = "DATABASE_UNAVAILABLE", "The database is temporarily unavailable"

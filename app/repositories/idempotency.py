@@ -1,0 +1,66 @@
+"""Stored answers of creating requests, and the lock that lets only one of a kind run."""
+
+import hashlib
+from datetime import datetime
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.errors import IdempotencyInProgress
+from app.models.idempotency import StoredAnswer, idempotency_keys
+
+
+class IdempotencyRepository:
+    """Answers by who asked and their key, by a connection that somebody else opened."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+        self._is_postgres = connection.dialect.name == "postgresql"
+
+    async def find(self, scope: str, key: str) -> StoredAnswer | None:
+        """Return the first answer, if there is one."""
+        statement = select(idempotency_keys).where(
+            idempotency_keys.c.scope == scope, idempotency_keys.c.key == key
+        )
+        row = (await self._connection.execute(statement)).first()
+        return StoredAnswer._make(row) if row else None
+
+    async def claim(self, scope: str, key: str) -> None:
+        """Take the key for this transaction; a crash gives it back. SQLite has one writer anyway.
+
+        Raises:
+            IdempotencyInProgress: another transaction has it.
+        """
+        if not self._is_postgres:
+            return
+        digest = hashlib.sha256(f"{scope}\n{key}".encode()).digest()
+        number = int.from_bytes(digest[:8], signed=True)
+        taken = await self._connection.execute(select(func.pg_try_advisory_xact_lock(number)))
+        if not taken.scalar_one():
+            raise IdempotencyInProgress
+
+    async def store(self, answer: StoredAnswer, *, replacing_before: datetime) -> None:
+        """Keep the answer, in the transaction of what it tells of; it may replace an expired one.
+
+        Raises:
+            IdempotencyInProgress: another request with this key was committed meanwhile.
+        """
+        values = answer._asdict()
+        insert = postgresql.insert if self._is_postgres else sqlite.insert
+        statement = (
+            insert(idempotency_keys)
+            .values(values)
+            .on_conflict_do_update(
+                index_elements=["scope", "key"],
+                set_=values,
+                where=idempotency_keys.c.created_at < replacing_before,
+            )
+        )
+        if (await self._connection.execute(statement)).rowcount != 1:
+            raise IdempotencyInProgress
+
+    async def delete_before(self, moment: datetime) -> int:
+        """Forget answers older than a moment; return how many."""
+        statement = delete(idempotency_keys).where(idempotency_keys.c.created_at < moment)
+        return (await self._connection.execute(statement)).rowcount

@@ -1,0 +1,357 @@
+"""All SQL of the catalogue."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from sqlalchemy import (
+    ColumnElement,
+    Row,
+    Select,
+    bindparam,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    true,
+    tuple_,
+    update,
+)
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.clock import now
+from app.events.outbox import EventDraft, record
+from app.models.events import Audience, EventKind
+from app.models.items import Item, Visibility, items
+from app.repositories import search
+from app.repositories.arrays import array_contains
+from app.schemas.items import ItemOut
+from app.security.principal import Principal
+
+RESTORABLE_FOR = timedelta(days=30)
+
+_COLUMNS = [column for column in items.c if column.name != "search_text"]
+_BY_ID = select(*_COLUMNS).where(items.c.id == bindparam("id"))
+
+_SORT_COLUMNS: dict[str, ColumnElement[Any]] = {
+    "id": items.c.id,
+    "name": items.c.name,
+    "price": items.c.price_cents,
+    "created_at": items.c.created_at,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ItemFilter:
+    """Which items a list shows."""
+
+    q: str | None = None
+    min_price_cents: int | None = None
+    max_price_cents: int | None = None
+    on_sale: bool | None = None
+    tags: tuple[str, ...] = field(default=())
+    owner_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in a sorted list: beside the row with this sort value and id."""
+
+    value: Any
+    id: int
+    direction: Literal["after", "before"] = "after"
+
+
+class ItemRepository:
+    """Items, by a connection that somebody else opened."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+        self._is_postgres = connection.dialect.name == "postgresql"
+
+    async def get(self, item_id: int, *, deleted: bool = False) -> Item | None:
+        """Return an item, or None; with `deleted`, also one that is deleted."""
+        row = (await self._connection.execute(_BY_ID, {"id": item_id})).first()
+        if row is None:
+            return None
+        item = Item._make(row)
+        return item if deleted or item.deleted_at is None else None
+
+    async def get_for_update(self, item_id: int) -> Item | None:
+        """Return an item, deleted or not, locked until the transaction ends."""
+        row = (await self._connection.execute(_BY_ID.with_for_update(), {"id": item_id})).first()
+        return Item._make(row) if row else None
+
+    async def page(
+        self, wanted: ItemFilter, viewer: Principal | None, sort: str, *, skip: int, limit: int
+    ) -> tuple[list[Item], int]:
+        """Return a page by offset and how many items the whole list has, in one statement."""
+        conditions = self._conditions(wanted, viewer)
+        total = select(func.count()).select_from(items).where(*conditions).scalar_subquery()
+        statement = (
+            _sorted(select(*_COLUMNS, total.label("total")).where(*conditions), sort)
+            .offset(skip)
+            .limit(limit)
+        )
+        rows = (await self._connection.execute(statement)).all()
+        if rows:
+            return [Item._make(row[:-1]) for row in rows], rows[0].total
+        if skip == 0:
+            return [], 0
+        count = select(func.count()).select_from(items).where(*conditions)
+        return [], (await self._connection.execute(count)).scalar_one()
+
+    async def slice(
+        self,
+        wanted: ItemFilter,
+        viewer: Principal | None,
+        sort: str,
+        *,
+        position: Position | None,
+        limit: int,
+    ) -> list[Item]:
+        """Return up to `limit` items beside a position, in the list's order, by an index."""
+        backwards = position is not None and position.direction == "before"
+        statement = select(*_COLUMNS).where(*self._conditions(wanted, viewer))
+        if position is not None:
+            statement = statement.where(_beside(position, sort))
+        statement = _sorted(statement, sort, backwards=backwards).limit(limit)
+        found = _items((await self._connection.execute(statement)).all())
+        return found[::-1] if backwards else found
+
+    async def add(self, owner_id: int, values: Mapping[str, Any]) -> Item:
+        """Create an item and record that."""
+        moment = now()
+        statement = (
+            insert(items)
+            .values(
+                owner_id=owner_id,
+                version=1,
+                created_at=moment,
+                updated_at=moment,
+                search_text=_search_text(values),
+                **{"metadata": {}, **values},
+            )
+            .returning(*_COLUMNS)
+        )
+        item = Item._make((await self._connection.execute(statement)).one())
+        await self._record(EventKind.ITEM_CREATED, item)
+        return item
+
+    async def replace(
+        self, item: Item, values: Mapping[str, Any], *, expected_version: int
+    ) -> Item | None:
+        """Change an item if it still has the expected version; None where it has moved on."""
+        statement = (
+            update(items)
+            .where(
+                items.c.id == item.id,
+                items.c.version == expected_version,
+                items.c.deleted_at.is_(None),
+            )
+            .values(
+                version=items.c.version + 1,
+                updated_at=now(),
+                search_text=_search_text(values),
+                **values,
+            )
+            .returning(*_COLUMNS)
+        )
+        row = (await self._connection.execute(statement)).first()
+        if row is None:
+            return None
+        changed = Item._make(row)
+        await self._record(EventKind.ITEM_UPDATED, changed)
+        return changed
+
+    async def set_deleted(
+        self, item_id: int, *, deleted_at: datetime | None, expected_version: int
+    ) -> Item | None:
+        """Delete (softly) or restore an item that still has the expected version."""
+        is_live = items.c.deleted_at.is_(None)
+        statement = (
+            update(items)
+            .where(
+                items.c.id == item_id,
+                items.c.version == expected_version,
+                is_live if deleted_at else ~is_live,
+            )
+            .values(deleted_at=deleted_at, updated_at=now(), version=items.c.version + 1)
+            .returning(*_COLUMNS)
+        )
+        row = (await self._connection.execute(statement)).first()
+        if row is None:
+            return None
+        item = Item._make(row)
+        await self._record(EventKind.ITEM_DELETED if deleted_at else EventKind.ITEM_RESTORED, item)
+        return item
+
+    async def delete_all_of(self, owner_id: int) -> int:
+        """Delete (softly) everything that an account owns; return how many items that were."""
+        moment = now()
+        statement = (
+            update(items)
+            .where(items.c.owner_id == owner_id, items.c.deleted_at.is_(None))
+            .values(deleted_at=moment, updated_at=moment, version=items.c.version + 1)
+            .returning(*_COLUMNS)
+        )
+        deleted = _items((await self._connection.execute(statement)).all())
+        if deleted:
+            await self._record(EventKind.ITEM_DELETED, *deleted)
+        return len(deleted)
+
+    async def owned_by(
+        self, owner_ids: Sequence[int], viewer: Principal | None, *, limit_each: int
+    ) -> dict[int, list[Item]]:
+        """Return the first readable items of each owner, in one statement."""
+        rank = (
+            func.row_number().over(partition_by=items.c.owner_id, order_by=items.c.id).label("rank")
+        )
+        ranked = (
+            select(*_COLUMNS, rank)
+            .where(items.c.owner_id.in_(owner_ids), *self._conditions(ItemFilter(), viewer))
+            .subquery()
+        )
+        statement = (
+            select(*[ranked.c[column.name] for column in _COLUMNS])
+            .where(ranked.c.rank <= limit_each)
+            .order_by(ranked.c.owner_id, ranked.c.id)
+        )
+        owned: dict[int, list[Item]] = {owner_id: [] for owner_id in owner_ids}
+        for item in _items((await self._connection.execute(statement)).all()):
+            owned[item.owner_id].append(item)
+        return owned
+
+    async def counts(self) -> Row[Any]:
+        """Return the totals over all live items: counts and price statistics in cents."""
+        public = items.c.visibility == Visibility.PUBLIC.value
+        statement = select(
+            func.count().label("total"),
+            func.count().filter(public).label("public"),
+            func.count().filter(items.c.discount_basis_points > 0).label("on_sale"),
+            func.count(items.c.owner_id.distinct()).label("owners"),
+            func.min(items.c.price_cents).label("min"),
+            func.max(items.c.price_cents).label("max"),
+            func.sum(items.c.price_cents).label("sum"),
+        ).where(items.c.deleted_at.is_(None))
+        row: Row[Any] = (await self._connection.execute(statement)).one()
+        return row
+
+    async def count_by_tag(self, limit: int) -> list[tuple[str, int]]:
+        """Return the commonest tags with the number of items that have each."""
+        if self._is_postgres:
+            tags = func.unnest(items.c.tags).table_valued("value").render_derived()
+        else:
+            tags = func.json_each(items.c.tags).table_valued("value")
+        count = func.count().label("count")
+        statement = (
+            select(tags.c.value, count)
+            .select_from(items.join(tags, true()))
+            .where(items.c.deleted_at.is_(None))
+            .group_by(tags.c.value)
+            .order_by(count.desc(), tags.c.value)
+            .limit(limit)
+        )
+        return [(tag, number) for tag, number in await self._connection.execute(statement)]
+
+    async def count_by_day(self, limit: int) -> list[tuple[str, int]]:
+        """Return how many items were created on each of the last days (UTC) that have any."""
+        if self._is_postgres:
+            day = func.to_char(func.timezone("UTC", items.c.created_at), "YYYY-MM-DD")
+        else:
+            day = func.strftime("%Y-%m-%d", items.c.created_at)
+        labelled = day.label("day")
+        statement = (
+            select(labelled, func.count())
+            .where(items.c.deleted_at.is_(None))
+            .group_by(labelled)
+            .order_by(labelled.desc())
+            .limit(limit)
+        )
+        return [(name, number) for name, number in await self._connection.execute(statement)]
+
+    def _conditions(
+        self, wanted: ItemFilter, viewer: Principal | None
+    ) -> list[ColumnElement[bool]]:
+        found: list[ColumnElement[bool]] = [items.c.deleted_at.is_(None)]
+        if viewer is None:
+            found.append(items.c.visibility == Visibility.PUBLIC.value)
+        elif not viewer.is_admin:
+            found.append(
+                or_(
+                    items.c.visibility == Visibility.PUBLIC.value,
+                    items.c.owner_id == viewer.user_id,
+                )
+            )
+        if wanted.q:
+            match = search.matches(wanted.q, is_postgres=self._is_postgres)
+            if match is not None:
+                found.append(match)
+        if wanted.min_price_cents is not None:
+            found.append(items.c.price_cents >= wanted.min_price_cents)
+        if wanted.max_price_cents is not None:
+            found.append(items.c.price_cents <= wanted.max_price_cents)
+        if wanted.on_sale is not None:
+            discounted = items.c.discount_basis_points > 0
+            found.append(discounted if wanted.on_sale else ~discounted)
+        if wanted.owner_id is not None:
+            found.append(items.c.owner_id == wanted.owner_id)
+        found.extend(array_contains(items.c.tags, tag) for tag in wanted.tags)
+        return found
+
+    async def _record(self, kind: EventKind, *changed: Item) -> None:
+        await record(self._connection, *(_event(kind, item) for item in changed))
+
+
+def _event(kind: EventKind, item: Item) -> EventDraft:
+    is_public = item.visibility == Visibility.PUBLIC.value
+    return EventDraft(
+        kind=kind,
+        subject="item",
+        subject_id=item.id,
+        owner_id=item.owner_id,
+        audience=Audience.PUBLIC if is_public else Audience.OWNER,
+        data=ItemOut.model_validate(item).model_dump(mode="json"),
+    )
+
+
+def _items(rows: Sequence[Row[Any]]) -> list[Item]:
+    return [Item._make(row) for row in rows]
+
+
+def _search_text(values: Mapping[str, Any]) -> str:
+    return search.search_text(values["name"], values["description"], values["tags"])
+
+
+def _sorted(statement: Select[Any], sort: str, *, backwards: bool = False) -> Select[Any]:
+    descending = sort.startswith("-") != backwards
+    columns = [_SORT_COLUMNS[sort.lstrip("-")]]
+    if columns[0] is not items.c.id:
+        columns.append(items.c.id)  # ties are broken, so that every order is total
+    return statement.order_by(*(c.desc() if descending else c.asc() for c in columns))
+
+
+def _beside(position: Position, sort: str) -> ColumnElement[bool]:
+    """Return the condition for rows beyond a position, as a row comparison that an index serves."""
+    column = _SORT_COLUMNS[sort.lstrip("-")]
+    forwards = sort.startswith("-") == (position.direction == "before")
+    if column is items.c.id:
+        return items.c.id > position.id if forwards else items.c.id < position.id
+    place = tuple_(column, items.c.id)
+    here = tuple_(literal(position.value, column.type), literal(position.id, items.c.id.type))
+    return place > here if forwards else place < here
+
+
+def sort_value(item: Item, sort: str) -> Any:
+    """Return the value by which an item stands where it does in a list."""
+    match sort.lstrip("-"):
+        case "name":
+            return item.name
+        case "price":
+            return item.price_cents
+        case "created_at":
+            return item.created_at
+        case _:
+            return item.id

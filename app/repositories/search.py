@@ -1,0 +1,49 @@
+"""Full-text search with one behaviour on both databases: every word asked for starts some word.
+
+The words are split and folded here, stored in `items.search_text`, and only indexed by the
+database: PostgreSQL by a GIN index over exactly these words, SQLite by FTS5.
+"""
+
+import re
+import unicodedata
+from typing import Any
+
+from sqlalchemy import ColumnElement, column, literal_column, select, table, text
+
+from app.models.items import items
+
+_WORD = re.compile(r"[^\W_]+")
+MAX_WORD = 64  # characters; PostgreSQL refuses a word of more than 2 KiB
+MAX_QUERY_WORDS = 16  # more would make one request as dear as many
+
+
+def words(source: str) -> list[str]:
+    """Split text into the words that search knows: letters and digits, case and width folded."""
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", source).casefold())
+    return [word[:MAX_WORD] for word in _WORD.findall(folded)]
+
+
+def search_text(name: str, description: str | None, tags: list[str]) -> str:
+    """Return the distinct words by which an item is found, space-separated."""
+    return " ".join(dict.fromkeys(words(" ".join((name, description or "", *tags)))))
+
+
+def matches(query: str, *, is_postgres: bool) -> ColumnElement[bool] | None:
+    """Return the condition that an item has all words of a query; None where it has no word."""
+    wanted = list(dict.fromkeys(words(query)))[:MAX_QUERY_WORDS]
+    if not wanted:
+        return None
+    if is_postgres:
+        # Cast, not to_tsquery(): the words must reach the index as they are.
+        tsquery = " & ".join(f"'{word}':*" for word in wanted)
+        indexed: ColumnElement[Any] = literal_column(
+            "array_to_tsvector(string_to_array(items.search_text, ' '))"
+        )
+        return indexed.op("@@", is_comparison=True)(
+            text("CAST(:search_query AS tsquery)").bindparams(search_query=tsquery)
+        )
+    found = table("items_search", column("rowid"))
+    match = text("items_search MATCH :search_query").bindparams(
+        search_query=" AND ".join(f'"{word}"*' for word in wanted)
+    )
+    return items.c.id.in_(select(found.c.rowid).where(match))

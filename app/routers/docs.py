@@ -1,0 +1,126 @@
+"""The interactive documentation, with every asset served from here and none from a CDN."""
+
+from importlib.resources import files
+
+from fastapi import APIRouter, FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
+from starlette.responses import HTMLResponse, JSONResponse
+from starlette.staticfiles import StaticFiles
+
+from app.schemas.problems import FieldError, Problem
+
+_SWAGGER = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<link rel="icon" href="/console/icon.svg">
+<link rel="stylesheet" href="/docs/assets/swagger-ui.css">
+</head>
+<body>
+<div id="swagger-ui" data-openapi="{openapi}"></div>
+<script src="/docs/assets/swagger-ui-bundle.js"></script>
+<script src="/console/swagger.js"></script>
+</body>
+</html>
+"""
+
+_REDOC = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<link rel="icon" href="/console/icon.svg">
+</head>
+<body>
+<redoc spec-url="{openapi}"></redoc>
+<script src="/docs/assets/redoc.standalone.js"></script>
+</body>
+</html>
+"""
+
+DESCRIPTION = """
+Accounts, roles and a catalogue of items, with search and live updates.
+
+* **Sign in** with `POST /api/v1/auth/token`, or with the *Authorize* button here.
+* **Errors** are [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) problem details; branch on
+  `error_code`.
+* **Versions**: `/api/v1` speaks snake_case and pages by offset, `/api/v2` camelCase and cursors.
+* **Repeat safely**: send `Idempotency-Key` with a creating POST; use `ETag` with `If-Match`.
+"""
+
+
+def add_documentation(app: FastAPI, versions: tuple[str, ...]) -> None:
+    """Add the pages and documents: of everything at the root, of each version under its path."""
+    router = APIRouter(include_in_schema=False)
+    _add_pages(app, router, "", "/")
+    for version in versions:
+        _add_pages(app, router, f"/api/{version}", f"/api/{version}/")
+    for route in router.routes:
+        app.router.routes.append(route)
+    assets = files("fastapi_offline") / "static"
+    app.mount("/docs/assets", StaticFiles(directory=str(assets)), name="docs-assets")
+
+
+def openapi_document(app: FastAPI, prefix: str = "/") -> dict[str, object]:
+    """Return the OpenAPI document of the operations whose path starts with a prefix."""
+    routes = [
+        route
+        for route in app.routes
+        if isinstance(route, APIRoute) and route.path.startswith(prefix)
+    ]
+    document = get_openapi(
+        title=app.title,
+        version=app.version,
+        description=DESCRIPTION,
+        routes=routes,
+        tags=app.openapi_tags,
+        separate_input_output_schemas=True,
+    )
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    reference = "#/components/schemas/{model}"
+    schemas["FieldError"] = FieldError.model_json_schema(ref_template=reference)
+    schemas["Problem"] = Problem.model_json_schema(ref_template=reference)
+    schemas["Problem"].pop("$defs", None)
+    _replace_default_errors(document)
+    return document
+
+
+def _replace_default_errors(document: dict[str, object]) -> None:
+    """Describe FastAPI's own 422 as what is really answered: our problem."""
+    problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    paths: dict[str, dict[str, dict[str, dict[str, dict[str, object]]]]] = document["paths"]  # type: ignore[assignment]
+    for operations in paths.values():
+        for operation in operations.values():
+            answer = operation.get("responses", {}).get("422")
+            if answer is not None:
+                answer["content"] = problem
+    schemas = document["components"]["schemas"]  # type: ignore[index]
+    schemas.pop("HTTPValidationError", None)
+    schemas.pop("ValidationError", None)
+
+
+def _add_pages(app: FastAPI, router: APIRouter, base: str, prefix: str) -> None:
+    cached: dict[str, object] = {}
+
+    async def document() -> JSONResponse:
+        if not cached:
+            cached.update(openapi_document(app, prefix))
+        return JSONResponse(cached)
+
+    title = f"{app.title} {base.removeprefix('/api/')}".strip()
+    swagger = _SWAGGER.format(title=title, openapi=f"{base}/openapi.json")
+    redoc = _REDOC.format(title=title, openapi=f"{base}/openapi.json")
+
+    async def swagger_page() -> HTMLResponse:
+        return HTMLResponse(swagger)
+
+    async def redoc_page() -> HTMLResponse:
+        return HTMLResponse(redoc)
+
+    router.add_api_route(f"{base}/openapi.json", document, name=f"openapi{base}")
+    router.add_api_route(f"{base}/docs", swagger_page, name=f"docs{base}")
+    router.add_api_route(f"{base}/redoc", redoc_page, name=f"redoc{base}")

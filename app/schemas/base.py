@@ -1,0 +1,33 @@
+"""What every schema shares: strictness towards input, and the kinds of text."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+# PostgreSQL cannot store NUL, and no client means it.
+_NO_CONTROL = r"^[^\x00-\x1f\x7f]*$"
+_NO_NUL = r"^[^\x00]*$"
+
+Line = Annotated[str, StringConstraints(strip_whitespace=True, pattern=_NO_CONTROL)]
+"""One line of text: trimmed, no control characters."""
+
+Text = Annotated[str, StringConstraints(pattern=_NO_NUL)]
+"""Text of several lines, as it was written."""
+
+Secret = Annotated[str, StringConstraints(pattern=_NO_NUL)]
+"""A password or token: never trimmed."""
+
+ResourceId = Annotated[int, Field(ge=1, le=2**63 - 1)]
+"""A positive 64-bit integer."""
+
+
+class Input(BaseModel):
+    """A body that a client sends: unknown fields are refused, never silently dropped."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
+
+
+class Output(BaseModel):
+    """An answer, read from a row's attributes and serialised straight to bytes."""
+
+    model_config = ConfigDict(from_attributes=True)

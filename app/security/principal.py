@@ -1,0 +1,26 @@
+"""Who asks: the account behind a request, as far as authorisation needs to know it."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Role(StrEnum):
+    """What an account may do beyond its own things."""
+
+    USER = "user"
+    ANALYST = "analyst"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """A signed-in account: its id, the session it came with and its roles as of now."""
+
+    user_id: int
+    session_id: int
+    roles: frozenset[Role]
+
+    @property
+    def is_admin(self) -> bool:
+        """True where the account may read and change everybody's things."""
+        return Role.ADMIN in self.roles

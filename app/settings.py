@@ -1,0 +1,273 @@
+"""Every setting of the service, typed and documented; an unsafe production is refused by name.
+
+Values come from the environment, then from files (`NAME_FILE=/path` for any setting, which is how
+Docker, Kubernetes and Vault mount secrets), then from `.env` in development.
+"""
+
+import os
+from datetime import datetime
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic.functional_validators import BeforeValidator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+
+class Environment(StrEnum):
+    """Where the service runs; production refuses unsafe settings."""
+
+    DEVELOPMENT = "development"
+    TEST = "test"
+    PRODUCTION = "production"
+
+
+def _split(value: object) -> object:
+    """Read `a, b` as two entries, so that lists need no JSON in an environment variable."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
+CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+
+WELL_KNOWN_SECRETS = frozenset(
+    {"secret", "changeme", "change-me", "password", "kingpost", "development", "your-secret-key"}
+)
+MIN_SECRET_BYTES = 32  # RFC 7518, section 3.2: an HS256 key has at least 256 bits
+
+
+class Settings(BaseSettings):
+    """The whole configuration of one process."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    # ── Where and how it runs ────────────────────────────────────────────────────────────────
+    environment: Environment = Field(
+        Environment.DEVELOPMENT, description="development, test or production."
+    )
+    host: str = Field("127.0.0.1", description="Address that `kingpost serve` listens on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on.")
+    web_concurrency: int | None = Field(
+        None, ge=1, description="Gunicorn workers. Unset: from the CPUs (and the cgroup's limit)."
+    )
+    data_dir: Path = Field(
+        Path("var"), description="Folder of the embedded parts: database, secrets, files, mails."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe level that is logged."
+    )
+    log_format: Literal["auto", "json", "pretty"] = Field(
+        "auto", description="auto is pretty on a terminal and JSON elsewhere."
+    )
+    drain_seconds: float = Field(
+        0.0, ge=0, description="Seconds that /health/ready answers 503 before the socket closes."
+    )
+
+    # ── Database ─────────────────────────────────────────────────────────────────────────────
+    database_url: SecretStr | None = Field(
+        None, description="postgresql://user:password@host/name. Unset: SQLite in DATA_DIR."
+    )
+    database_pool_size: int = Field(
+        4,
+        ge=1,
+        description="Connections kept per process (about two per database core serve best).",
+    )
+    database_max_overflow: int = Field(
+        4, ge=0, description="Connections opened beyond the pool under pressure, per process."
+    )
+    database_pool_timeout: float = Field(
+        2.5, gt=0, description="Seconds to wait for a connection before answering 503."
+    )
+    database_statement_timeout: float = Field(
+        15.0, gt=0, description="Seconds after which PostgreSQL ends a statement."
+    )
+    database_pgbouncer: bool = Field(
+        False, description="Set when PgBouncer in transaction mode stands between."
+    )
+
+    # ── Redis ────────────────────────────────────────────────────────────────────────────────
+    redis_url: SecretStr | None = Field(
+        None, description="redis://host:6379/0. Unset: in-process parts, one worker only."
+    )
+    redis_timeout: float = Field(
+        0.05, gt=0, description="Seconds that a cache or limit may wait for Redis."
+    )
+
+    # ── Security ─────────────────────────────────────────────────────────────────────────────
+    secret_key: SecretStr | None = Field(
+        None,
+        description="At least 32 random bytes; signs tokens and cursors. Unset in development: "
+        "made on the first start, in DATA_DIR/secrets.",
+    )
+    secret_key_previous: SecretStr | None = Field(
+        None, description="The key before the last rotation; still verifies, never signs."
+    )
+    token_issuer: str = Field("kingpost", description="`iss` of the access tokens.")
+    token_audience: str = Field("kingpost-api", description="`aud` of the access tokens.")
+    access_token_minutes: int = Field(15, ge=1, description="Life of an access token.")
+    refresh_token_days: int = Field(30, ge=1, description="Life of a session without use.")
+    clock_leeway_seconds: int = Field(
+        60, ge=0, le=300, description="Clock skew that token times are forgiven."
+    )
+    password_hash_concurrency: int | None = Field(
+        None, ge=1, description="Password hashes at once per process. Unset: one per CPU."
+    )
+    password_hash_queue: int = Field(
+        64, ge=1, description="Sign-ins that may wait for a hash before the answer is 503."
+    )
+    cors_origins: CommaSeparated = Field(
+        (), description="Origins allowed by CORS and on WebSockets, comma-separated."
+    )
+    cors_credentials: bool = Field(False, description="Allow credentials in CORS.")
+    trusted_proxies: CommaSeparated = Field(
+        ("127.0.0.1",),
+        description="Addresses or networks whose X-Forwarded-* headers are believed.",
+    )
+    hsts_seconds: int = Field(
+        63_072_000, ge=0, description="Strict-Transport-Security max-age, sent over TLS only."
+    )
+    operators_username: str | None = Field(
+        None, description="HTTP Basic user for /metrics, and for the docs in production."
+    )
+    operators_password: SecretStr | None = Field(
+        None, description="Its password. Both unset: /metrics is open to whoever reaches it."
+    )
+
+    # ── Limits ───────────────────────────────────────────────────────────────────────────────
+    rate_limits_enabled: bool = Field(True, description="Turn all rate limits on or off.")
+    rate_limit_default: str = Field(
+        "1200/minute", description="Every API call, per user, API key or address."
+    )
+    rate_limit_login: str = Field("20/minute", description="Sign-ins, per address.")
+    rate_limit_register: str = Field("20/minute", description="Registrations, per address.")
+    rate_limit_refresh: str = Field("60/minute", description="Refreshes, per address.")
+    rate_limit_password: str = Field(
+        "10/minute", description="Password changes and resets, per user or address."
+    )
+    max_body_bytes: int = Field(
+        2 * 1024 * 1024, ge=1024, description="Largest request body outside uploads, in bytes."
+    )
+    max_query_bytes: int = Field(8192, ge=256, description="Longest query string, in bytes.")
+    max_header_count: int = Field(100, ge=10, description="Most header fields of a request.")
+    max_json_depth: int = Field(32, ge=4, description="Deepest nesting of a JSON body.")
+
+    # ── API versions ─────────────────────────────────────────────────────────────────────────
+    api_v1_deprecated_at: datetime | None = Field(
+        None, description="When v1 became deprecated (RFC 9745), RFC 3339."
+    )
+    api_v1_sunset_at: datetime | None = Field(
+        None, description="When v1 stops answering (RFC 8594), RFC 3339."
+    )
+
+    # ── Events ───────────────────────────────────────────────────────────────────────────────
+    event_retention_hours: int = Field(24, ge=1, description="How long events can be resumed.")
+    event_poll_seconds: float = Field(
+        0.5, gt=0, le=1, description="Net under the wake-ups: how often new events are looked for."
+    )
+    websocket_ping_seconds: float = Field(20.0, gt=0, description="Pause between server pings.")
+    websocket_queue: int = Field(
+        256, ge=8, description="Messages a slow reader may lag behind before it is closed (1013)."
+    )
+    websocket_messages_per_second: float = Field(
+        20.0, gt=0, description="Messages a client may send each second, averaged."
+    )
+    websocket_connections_per_user: int = Field(
+        50, ge=1, description="Open sockets per user and process."
+    )
+    stats_cache_seconds: int = Field(30, ge=1, description="Life of the cached item statistics.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read arguments first, then the environment, then `*_FILE`, then `.env`."""
+        return init_settings, env_settings, _FileSource(settings_cls), dotenv_settings
+
+    @model_validator(mode="after")
+    def _refuse_unsafe(self) -> Self:
+        problems = list(self._problems())
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _problems(self) -> list[str]:
+        """Return a sentence for each setting that is unsafe here, naming it."""
+        found = []
+        if self.cors_credentials and "*" in self.cors_origins:
+            found.append("CORS_ORIGINS must not be * together with CORS_CREDENTIALS")
+        for name in ("secret_key", "secret_key_previous"):
+            secret: SecretStr | None = getattr(self, name)
+            if secret is not None and len(secret.get_secret_value().encode()) < MIN_SECRET_BYTES:
+                found.append(f"{name.upper()} must have at least {MIN_SECRET_BYTES} bytes")
+        if bool(self.operators_username) != bool(self.operators_password):
+            found.append("OPERATORS_USERNAME and OPERATORS_PASSWORD go together")
+        if (self.web_concurrency or 1) > 1 and not (self.database_url and self.redis_url):
+            found.append("WEB_CONCURRENCY above 1 needs DATABASE_URL (PostgreSQL) and REDIS_URL")
+        if self.environment is Environment.PRODUCTION:
+            found += self._production_problems()
+        return found
+
+    def _production_problems(self) -> list[str]:
+        found = []
+        if self.secret_key is None:
+            found.append("SECRET_KEY must be set in production")
+        else:
+            key = self.secret_key.get_secret_value()
+            if key.strip("0123456789!-_. ").lower() in WELL_KNOWN_SECRETS or len(set(key)) < 8:
+                found.append("SECRET_KEY is a well-known or trivial value")
+        if self.database_url is None:
+            found.append("DATABASE_URL must name a PostgreSQL database in production")
+        if "*" in self.trusted_proxies:
+            found.append("TRUSTED_PROXIES must not be * in production")
+        return found
+
+    @cached_property
+    def sqlalchemy_url(self) -> str:
+        """The database URL with an async driver; plain `postgresql://` would mean psycopg."""
+        if self.database_url is None:
+            return f"sqlite+aiosqlite:///{self.data_dir / 'kingpost.db'}"
+        url = self.database_url.get_secret_value()
+        scheme, separator, rest = url.partition("://")
+        if scheme in ("postgres", "postgresql"):
+            scheme = "postgresql+asyncpg"
+        elif scheme == "sqlite":
+            scheme = "sqlite+aiosqlite"
+        return f"{scheme}{separator}{rest}"
+
+    @property
+    def is_production(self) -> bool:
+        """True where unsafe settings are refused and operators' pages are guarded."""
+        return self.environment is Environment.PRODUCTION
+
+
+class _FileSource(PydanticBaseSettingsSource):
+    """`NAME_FILE=/run/secrets/x` gives NAME the file's content."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        path = os.environ.get(f"{field_name.upper()}_FILE")
+        if not path:
+            return None, field_name, False
+        return Path(path).read_text(encoding="utf-8").strip(), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        values = {}
+        for name, field in self.settings_cls.model_fields.items():
+            value, key, _ = self.get_field_value(field, name)
+            if value is not None:
+                values[key] = value
+        return values

