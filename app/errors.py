@@ -78,6 +78,10 @@ class NotFound(DomainError):
     status, error_code, title = 404, "NOT_FOUND", "Not found"
 
 
+class MethodNotAllowed(DomainError):
+    status, error_code, title = 405, "METHOD_NOT_ALLOWED", "Method not allowed"
+
+
 class Conflict(DomainError):
     status, error_code, title = 409, "CONFLICT", "Conflict"
 

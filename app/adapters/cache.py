@@ -26,6 +26,7 @@ from app.adapters.redis import RedisAway, RedisLink
 
 KEY_PREFIX = "kingpost:cache"
 VERSION_BYTES = 16
+LINGER_SECONDS = 0.25  # so that whoever looked just before the entry was stored finds it too
 MEMORY_BYTES = 16 * 1024 * 1024
 
 T = TypeVar("T")
@@ -149,6 +150,15 @@ class MemoryBackend(VersionedBackend):
         self._bytes -= len(value)
 
 
+class _Flight(NamedTuple):
+    """What is being computed: two with the same of all these may share the result."""
+
+    namespace: str
+    key: str
+    version: bytes | None
+    generation: int
+
+
 class Cache:
     """Gets bytes from the cache, or computes them once for everyone who is waiting."""
 
@@ -162,7 +172,7 @@ class Cache:
         self._backend = backend
         self._link = link
         self._on_lookup = on_lookup
-        self._flights: dict[tuple[str, str, bytes | None, int], asyncio.Task[CacheEntry]] = {}
+        self._flights: dict[_Flight, asyncio.Task[CacheEntry]] = {}
         self._generations: dict[str, int] = {}
         self._unsent: set[str] = set()  # namespaces whose invalidation did not reach Redis yet
 
@@ -186,7 +196,7 @@ class Cache:
             if entry:
                 return entry
         # Someone who has just changed something must not be served by an earlier computation.
-        flight = (namespace, key, version, self._generations.get(namespace, 0))
+        flight = _Flight(namespace, key, version, self._generations.get(namespace, 0))
         task = self._flights.get(flight)
         if task is None:
             task = asyncio.create_task(self._fill(address, version, ttl, compute))
@@ -250,12 +260,12 @@ class Cache:
             return await operation()
         return await self._link.run(lambda _: operation())
 
-    def _landed(
-        self, flight: tuple[str, str, bytes | None, int], task: asyncio.Task[CacheEntry]
-    ) -> None:
-        del self._flights[flight]
-        if not task.cancelled():
-            task.exception()  # seen, also when everyone who waited has hung up
+    def _landed(self, flight: _Flight, task: asyncio.Task[CacheEntry]) -> None:
+        failed = task.cancelled() or task.exception() is not None
+        if failed or flight.version is None:
+            del self._flights[flight]
+        else:
+            asyncio.get_running_loop().call_later(LINGER_SECONDS, self._flights.pop, flight, None)
 
     def _count(self, namespace: str, outcome: Outcome) -> None:
         if self._on_lookup:

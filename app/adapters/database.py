@@ -124,6 +124,21 @@ class Database:
         self._committed()
 
     @asynccontextmanager
+    async def single_change(self) -> AsyncIterator[AsyncConnection]:
+        """Lend a connection for a change that a repository makes in one statement on PostgreSQL.
+
+        It commits by itself there, without the round trips of BEGIN and COMMIT. On SQLite, and
+        inside a `unit_of_work`, it is a `transaction()`.
+        """
+        if not self.is_postgres or _open_unit() is not None:
+            async with self.transaction() as connection:
+                yield connection
+            return
+        async with _lend(self._reads) as connection:
+            yield connection
+        self._committed()
+
+    @asynccontextmanager
     async def unit_of_work(self, on_begin: OnBegin | None = None) -> AsyncIterator["UnitOfWork"]:
         """Make every `transaction()` inside one, begun at the first and committed at the end.
 

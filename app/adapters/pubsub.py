@@ -24,7 +24,7 @@ CHANNEL_PREFIX = "kingpost:"
 ORIGIN_BYTES = 8
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0  # seconds between attempts to reconnect
 QUIET_SECONDS = 10.0  # then a PING: a cut network shows no end of the connection
-CONFIRM_SECONDS = 0.5
+CONFIRM_SECONDS = 0.2
 
 Callback = Callable[[bytes], None]
 
@@ -140,7 +140,7 @@ class RedisPubSub:
         if channel not in self._confirmed:
             self._confirmed[channel] = asyncio.Event()
             await self._command("SUBSCRIBE", channel)
-        if self._connection is not None:
+        if self._connection is not None and not self._link.breaker.is_open:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CONFIRM_SECONDS):
                     await self._confirmed[channel].wait()

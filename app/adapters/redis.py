@@ -31,7 +31,7 @@ MAX_GRACES = 4
 T = TypeVar("T")
 
 
-class RedisAway(Exception):  # noqa: N818 - named by what is the case, as in app.errors
+class RedisAway(Exception):
     """Redis did not answer in time, refused, or is known to be away; use the fallback."""
 
 

@@ -1,11 +1,12 @@
 """Records a change as an event, in the change's own transaction: both are kept or neither is."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import insert
+from sqlalchemy import Select, bindparam, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.dml import ReturningInsert, ReturningUpdate
 
 from app.clock import now
 from app.models.events import Audience, EventKind, events
@@ -30,18 +31,34 @@ async def record(connection: AsyncConnection, *drafts: EventDraft) -> None:
     number before the event takes an id, which is what lets the tail know that a gap is final.
     """
     moment = now()
-    await connection.execute(
-        insert(events),
-        [
-            {
-                "kind": draft.kind,
-                "subject": draft.subject,
-                "subject_id": draft.subject_id,
-                "owner_id": draft.owner_id,
-                "audience": draft.audience,
-                "data": draft.data,
-                "created_at": moment,
-            }
-            for draft in drafts
-        ],
+    rows = [{**asdict(draft), "created_at": moment} for draft in drafts]
+    await connection.execute(insert(events), rows)
+
+
+def recorded(change: ReturningInsert[tuple[int]] | ReturningUpdate[tuple[int]]) -> Select[Any]:
+    """Return a change and the record of its event as one statement, for PostgreSQL.
+
+    The change returns the subject's id; the event is written only if it returns one, and after it,
+    as its id comes from there. The result is that id; `parameters` gives the event's own values.
+    """
+    changed = change.cte("changed")
+    names = ("kind", "subject", "owner_id", "audience", "data", "created_at")
+    values = [bindparam(f"event_{name}", type_=events.c[name].type) for name in names]
+    event = (
+        insert(events)
+        .from_select([*names, "subject_id"], select(*values, changed.c.id))
+        .cte("recorded")
     )
+    return select(changed.c.id).add_cte(event)
+
+
+def parameters(draft: EventDraft) -> dict[str, Any]:
+    """Return the values of an event for `recorded`."""
+    return {
+        "event_kind": draft.kind,
+        "event_subject": draft.subject,
+        "event_owner_id": draft.owner_id,
+        "event_audience": draft.audience,
+        "event_data": draft.data,
+        "event_created_at": now(),
+    }

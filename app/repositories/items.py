@@ -1,12 +1,14 @@
 """All SQL of the catalogue."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any, Literal
 
 from sqlalchemy import (
     ColumnElement,
+    Executable,
     Row,
     Select,
     bindparam,
@@ -20,9 +22,11 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.dml import ReturningInsert, ReturningUpdate
 
 from app.clock import now
-from app.events.outbox import EventDraft, record
+from app.events import outbox
+from app.events.outbox import EventDraft
 from app.models.events import Audience, EventKind
 from app.models.items import Item, Visibility, items
 from app.repositories import search
@@ -79,11 +83,6 @@ class ItemRepository:
         item = Item._make(row)
         return item if deleted or item.deleted_at is None else None
 
-    async def get_for_update(self, item_id: int) -> Item | None:
-        """Return an item, deleted or not, locked until the transaction ends."""
-        row = (await self._connection.execute(_BY_ID.with_for_update(), {"id": item_id})).first()
-        return Item._make(row) if row else None
-
     async def page(
         self, wanted: ItemFilter, viewer: Principal | None, sort: str, *, skip: int, limit: int
     ) -> tuple[list[Item], int]:
@@ -122,71 +121,47 @@ class ItemRepository:
         return found[::-1] if backwards else found
 
     async def add(self, owner_id: int, values: Mapping[str, Any]) -> Item:
-        """Create an item and record that."""
+        """Create an item and record that, in one statement."""
         moment = now()
-        statement = (
-            insert(items)
-            .values(
-                owner_id=owner_id,
-                version=1,
-                created_at=moment,
-                updated_at=moment,
-                search_text=_search_text(values),
-                **{"metadata": {}, **values},
-            )
-            .returning(*_COLUMNS)
+        described = {"display_name": None, "metadata": {}, **values}
+        item = Item(
+            id=0,
+            owner_id=owner_id,
+            own_display_name=described.pop("display_name"),
+            version=1,
+            created_at=moment,
+            updated_at=moment,
+            deleted_at=None,
+            **described,
         )
-        item = Item._make((await self._connection.execute(statement)).one())
-        await self._record(EventKind.ITEM_CREATED, item)
-        return item
+        columns = {**_stored(item), "search_text": _search_text(values)}
+        statement = _recorded_insert if self._is_postgres else _plain_insert
+        draft = _event(EventKind.ITEM_CREATED, item)
+        item_id = await self._change(statement(), columns, draft)
+        return item._replace(id=item_id or 0)
 
-    async def replace(
-        self, item: Item, values: Mapping[str, Any], *, expected_version: int
-    ) -> Item | None:
-        """Change an item if it still has the expected version; None where it has moved on."""
-        statement = (
-            update(items)
-            .where(
-                items.c.id == item.id,
-                items.c.version == expected_version,
-                items.c.deleted_at.is_(None),
-            )
-            .values(
-                version=items.c.version + 1,
-                updated_at=now(),
-                search_text=_search_text(values),
-                **values,
-            )
-            .returning(*_COLUMNS)
+    async def replace(self, item: Item, values: Mapping[str, Any]) -> Item | None:
+        """Change an item and record that; None where it is no longer the version that was read."""
+        described = dict(values)
+        own_display_name = described.pop("display_name", item.own_display_name)
+        changed = item._replace(
+            own_display_name=own_display_name,
+            version=item.version + 1,
+            updated_at=now(),
+            **described,
         )
-        row = (await self._connection.execute(statement)).first()
-        if row is None:
-            return None
-        changed = Item._make(row)
-        await self._record(EventKind.ITEM_UPDATED, changed)
-        return changed
+        return await self._update(
+            EventKind.ITEM_UPDATED,
+            changed,
+            {**values, "search_text": _search_text(values), "updated_at": changed.updated_at},
+        )
 
-    async def set_deleted(
-        self, item_id: int, *, deleted_at: datetime | None, expected_version: int
-    ) -> Item | None:
-        """Delete (softly) or restore an item that still has the expected version."""
-        is_live = items.c.deleted_at.is_(None)
-        statement = (
-            update(items)
-            .where(
-                items.c.id == item_id,
-                items.c.version == expected_version,
-                is_live if deleted_at else ~is_live,
-            )
-            .values(deleted_at=deleted_at, updated_at=now(), version=items.c.version + 1)
-            .returning(*_COLUMNS)
-        )
-        row = (await self._connection.execute(statement)).first()
-        if row is None:
-            return None
-        item = Item._make(row)
-        await self._record(EventKind.ITEM_DELETED if deleted_at else EventKind.ITEM_RESTORED, item)
-        return item
+    async def set_deleted(self, item: Item, deleted_at: datetime | None) -> Item | None:
+        """Delete (softly) or restore an item and record that; None where it has moved on."""
+        moment = now()
+        changed = item._replace(deleted_at=deleted_at, updated_at=moment, version=item.version + 1)
+        kind = EventKind.ITEM_DELETED if deleted_at else EventKind.ITEM_RESTORED
+        return await self._update(kind, changed, {"deleted_at": deleted_at, "updated_at": moment})
 
     async def delete_all_of(self, owner_id: int) -> int:
         """Delete (softly) everything that an account owns; return how many items that were."""
@@ -199,7 +174,8 @@ class ItemRepository:
         )
         deleted = _items((await self._connection.execute(statement)).all())
         if deleted:
-            await self._record(EventKind.ITEM_DELETED, *deleted)
+            drafts = (_event(EventKind.ITEM_DELETED, item) for item in deleted)
+            await outbox.record(self._connection, *drafts)
         return len(deleted)
 
     async def owned_by(
@@ -301,8 +277,63 @@ class ItemRepository:
         found.extend(array_contains(items.c.tags, tag) for tag in wanted.tags)
         return found
 
-    async def _record(self, kind: EventKind, *changed: Item) -> None:
-        await record(self._connection, *(_event(kind, item) for item in changed))
+    async def _update(
+        self, kind: EventKind, changed: Item, columns: Mapping[str, Any]
+    ) -> Item | None:
+        names = tuple(sorted(columns))
+        statement = _recorded_update if self._is_postgres else _plain_update
+        parameters = {**columns, "id": changed.id, "expected_version": changed.version - 1}
+        found = await self._change(statement(names), parameters, _event(kind, changed))
+        return changed if found else None
+
+    async def _change(
+        self, statement: Executable, columns: Mapping[str, Any], draft: EventDraft
+    ) -> int | None:
+        """Run a change and record its event; return the item's id, None where nothing matched."""
+        parameters = {f"new_{name}": value for name, value in columns.items()}
+        if self._is_postgres:
+            parameters |= outbox.parameters(draft)
+        found: int | None = (await self._connection.execute(statement, parameters)).scalar()
+        if found is not None and not self._is_postgres:
+            await outbox.record(self._connection, replace(draft, subject_id=found))
+        return found
+
+
+def _insert() -> ReturningInsert[tuple[int]]:
+    columns = [name for name in items.c.keys() if name != "id"]  # noqa: SIM118
+    values = {name: bindparam(f"new_{name}", type_=items.c[name].type) for name in columns}
+    return insert(items).values(values).returning(items.c.id)
+
+
+def _update(names: tuple[str, ...]) -> ReturningUpdate[tuple[int]]:
+    values = {name: bindparam(f"new_{name}", type_=items.c[name].type) for name in names}
+    is_live = items.c.deleted_at.is_(None)
+    return (
+        update(items)
+        .where(
+            items.c.id == bindparam("new_id"),
+            items.c.version == bindparam("new_expected_version"),
+            # Restoring is the one change of what is deleted.
+            is_live if "deleted_at" not in names else true(),
+        )
+        .values({**values, "version": items.c.version + 1})
+        .returning(items.c.id)
+    )
+
+
+# Building a statement costs more than running it: each is built once.
+_plain_insert = cache(_insert)
+_plain_update = cache(_update)
+_recorded_insert = cache(lambda: outbox.recorded(_insert()))
+_recorded_update = cache(lambda names: outbox.recorded(_update(names)))
+
+
+def _stored(item: Item) -> dict[str, Any]:
+    """Return an item as columns by name, without its id."""
+    columns = item._asdict()
+    columns["display_name"] = columns.pop("own_display_name")
+    del columns["id"]
+    return columns
 
 
 def _event(kind: EventKind, item: Item) -> EventDraft:
@@ -313,7 +344,7 @@ def _event(kind: EventKind, item: Item) -> EventDraft:
         subject_id=item.id,
         owner_id=item.owner_id,
         audience=Audience.PUBLIC if is_public else Audience.OWNER,
-        data=ItemOut.model_validate(item).model_dump(mode="json"),
+        data=ItemOut.model_validate(item).model_dump(mode="json", exclude={"id"}),
     )
 
 

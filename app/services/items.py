@@ -1,6 +1,6 @@
 """The rules of the catalogue: who may read and change what, and how changes meet each other."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from typing import Any
 
@@ -40,7 +40,7 @@ async def read(db: Database, item_id: int, viewer: Principal | None) -> Item:
 
 async def create(db: Database, owner: Principal, body: ItemIn) -> Item:
     """Create an item that the caller owns."""
-    async with db.transaction() as connection:
+    async with db.single_change() as connection:
         return await ItemRepository(connection).add(owner.user_id, stored_values(body))
 
 
@@ -52,7 +52,10 @@ async def replace(
     Raises:
         NotFound, PreconditionFailed: as in `patch`.
     """
-    return await _change(db, item_id, caller, lambda _: stored_values(body), precondition)
+    values = stored_values(body)
+    return await _change(
+        db, item_id, caller, precondition, lambda repository, item: repository.replace(item, values)
+    )
 
 
 async def patch(
@@ -71,9 +74,11 @@ async def patch(
     """
     model = ItemInV2 if isinstance(changes, ItemPatchV2) else ItemIn
     given = changes.model_dump(exclude_unset=True)
-    return await _change(
-        db, item_id, caller, lambda item: stored_values(_patched(item, given, model)), precondition
-    )
+
+    async def apply(repository: ItemRepository, item: Item) -> Item | None:
+        return await repository.replace(item, stored_values(_patched(item, given, model)))
+
+    return await _change(db, item_id, caller, precondition, apply)
 
 
 async def delete(db: Database, item_id: int, caller: Principal, precondition: Precondition) -> None:
@@ -82,11 +87,14 @@ async def delete(db: Database, item_id: int, caller: Principal, precondition: Pr
     Raises:
         NotFound, PreconditionFailed: as in `patch`.
     """
-    async with db.transaction() as connection:
-        repository = ItemRepository(connection)
-        item = _changeable(await repository.get_for_update(item_id), caller)
-        _require(precondition, item)
-        await repository.set_deleted(item_id, deleted_at=now(), expected_version=item.version)
+    moment = now()
+    await _change(
+        db,
+        item_id,
+        caller,
+        precondition,
+        lambda repository, item: repository.set_deleted(item, moment),
+    )
 
 
 async def restore(db: Database, item_id: int, caller: Principal) -> Item:
@@ -96,18 +104,16 @@ async def restore(db: Database, item_id: int, caller: Principal) -> Item:
         NotFound: it never existed, is not the caller's, or was deleted more than 30 days ago.
         Conflict: it is not deleted.
     """
-    async with db.transaction() as connection:
-        repository = ItemRepository(connection)
-        item = await repository.get_for_update(item_id)
-        if item is None or not _may_change(item, caller):
-            raise NotFound("There is no such item")
-        if item.deleted_at is None:
-            raise Conflict("The item is not deleted")
-        if item.deleted_at < now() - RESTORABLE_FOR:
-            raise NotFound("The item was deleted more than 30 days ago")
-        restored = await repository.set_deleted(
-            item_id, deleted_at=None, expected_version=item.version
-        )
+    async with db.read() as connection:
+        item = await ItemRepository(connection).get(item_id, deleted=True)
+    if item is None or not _may_change(item, caller):
+        raise NotFound("There is no such item")
+    if item.deleted_at is None:
+        raise Conflict("The item is not deleted")
+    if item.deleted_at < now() - RESTORABLE_FOR:
+        raise NotFound("The item was deleted more than 30 days ago")
+    async with db.single_change() as connection:
+        restored = await ItemRepository(connection).set_deleted(item, None)
     if restored is None:
         raise Conflict("The item is not deleted")
     return restored
@@ -133,18 +139,16 @@ async def _change(
     db: Database,
     item_id: int,
     caller: Principal,
-    values_for: Callable[[Item], dict[str, Any]],
     precondition: Precondition,
+    change: Callable[[ItemRepository, Item], Awaitable[Item | None]],
 ) -> Item:
+    """Change the very version that was read; read anew when another writer was faster."""
     for _ in range(_ATTEMPTS):
         async with db.read() as connection:
             item = _changeable(await ItemRepository(connection).get(item_id), caller)
         _require(precondition, item)
-        values = values_for(item)
-        async with db.transaction() as connection:
-            changed = await ItemRepository(connection).replace(
-                item, values, expected_version=item.version
-            )
+        async with db.single_change() as connection:
+            changed = await change(ItemRepository(connection), item)
         if changed is not None:
             return changed
     raise Conflict("The item is being changed by too many writers at once; try again")

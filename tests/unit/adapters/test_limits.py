@@ -24,7 +24,7 @@ from app.adapters.limits import (
 from app.adapters.redis import RedisLink
 
 from .conftest import TIMEOUT, RedisServer
-from .test_redis import Clock
+from .test_redis import Clock, comes_back
 
 TEN = parse_limits("10/minute")
 
@@ -83,7 +83,7 @@ async def test_after_retry_after_one_more_is_admitted(limiter: RateLimiter) -> N
     limits = parse_limits("3/second")
     while (decision := await limiter.hit("x", limits, "a")).allowed:
         pass
-    await asyncio.sleep(decision.retry_after)
+    await asyncio.sleep(decision.retry_after + 0.005)  # uvloop's timers fire up to 1 ms early
     assert (await limiter.hit("x", limits, "a")).allowed
 
 
@@ -123,8 +123,8 @@ async def test_every_key_in_redis_expires(link: RedisLink) -> None:
     await limiter.hit("x", limits, "a")
     keys = await link.run(lambda client: client.keys("kingpost:*"))
     assert len(keys) == 2
-    for key in keys:
-        assert 0 < await link.run(lambda client, key=key: client.pttl(key)) <= 2000
+    lives = await link.run(lambda client: asyncio.gather(*map(client.pttl, keys)))
+    assert all(0 < milliseconds <= 2000 for milliseconds in lives)
 
 
 async def test_a_frozen_redis_costs_one_deadline_then_memory_counts_on(
@@ -144,13 +144,8 @@ async def test_a_frozen_redis_costs_one_deadline_then_memory_counts_on(
     assert admitted == 4, "the outage goes on from what Redis had counted"
 
     redis_server.thaw()
-    async with asyncio.timeout(3):
-        while link.breaker.is_open:
-            await limiter.hit("y", TEN, "b")
-            await asyncio.sleep(0.02)
-    other = RateLimiter(RedisLink(redis_server.url, timeout=1.0))
-    assert not (await limiter.hit("x", parse_limits("6/minute"), "a")).remaining == 0
-    assert (await other.hit("x", TEN, "a")).limit == 10
+    await comes_back(link)
+    assert (await limiter.hit("x", TEN, "a")).remaining >= 2, "Redis knows six hits and the probe"
 
 
 async def test_a_killed_redis_degrades_and_comes_back(
@@ -160,10 +155,7 @@ async def test_a_killed_redis_degrades_and_comes_back(
     redis_server.kill()
     assert sum([(await limiter.hit("x", TEN, "a")).allowed for _ in range(15)]) == 10
     redis_server.start()
-    async with asyncio.timeout(3):
-        while link.breaker.is_open:
-            await limiter.hit("x", TEN, "b")
-            await asyncio.sleep(0.02)
+    await comes_back(link)
     await limiter.hit("x", TEN, "c")
     assert await link.run(lambda client: client.keys("kingpost:limits:*x/c*"))
 
@@ -214,13 +206,9 @@ def test_memory_is_bounded_and_forgets_what_is_spent() -> None:
         windows.hit("x", TEN, str(i))
     assert len(windows) == 100
     clock.now += 121
-    for i in range(110):
-        windows.hit("x", TEN, f"later {i}")
-    assert len(windows) <= 111
-    clock.now += 121
     for i in range(60):
-        windows.hit("x", TEN, f"last {i}")
-    assert len(windows) <= 100
+        windows.hit("x", TEN, f"later {i}")
+    assert len(windows) == 60
 
 
 @given(

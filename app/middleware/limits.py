@@ -1,0 +1,141 @@
+"""Bounds on what a request may bring, before anything is done for it."""
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.errors import (
+    BadRequest,
+    HeadersTooLarge,
+    MethodNotAllowed,
+    PayloadTooLarge,
+    Unprocessable,
+    UriTooLong,
+)
+
+METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
+_ALLOWED = frozenset(METHODS)
+
+
+class InputLimits:
+    """Refuses too many headers, too long a query, too large or too deep a body, unknown methods."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        max_body_bytes: int,
+        max_query_bytes: int,
+        max_header_count: int,
+        max_json_depth: int,
+    ) -> None:
+        self._app = app
+        self._max_body = max_body_bytes
+        self._max_query = max_query_bytes
+        self._max_headers = max_header_count
+        self._max_depth = max_json_depth
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        self._check_head(scope)
+        if scope["method"] in ("GET", "HEAD", "OPTIONS", "DELETE") and not _has_body(scope):
+            await self._app(scope, receive, send)
+            return
+        self._check_length(scope)
+        await self._app(scope, self._bounded(scope, receive), send)
+
+    def _check_head(self, scope: Scope) -> None:
+        if scope["method"] not in _ALLOWED:  # whatever it says would become a metric's label
+            raise MethodNotAllowed(headers={"Allow": ", ".join(METHODS)})
+        if len(scope["headers"]) > self._max_headers:
+            raise HeadersTooLarge(f"At most {self._max_headers} header fields are read")
+        query: bytes = scope["query_string"]
+        if len(query) > self._max_query:
+            raise UriTooLong(f"The query may have at most {self._max_query} bytes")
+        if "\x00" in scope["path"] or b"%00" in query or b"\x00" in query:
+            raise Unprocessable("The address must not contain NUL")
+
+    def _check_length(self, scope: Scope) -> None:
+        for name, value in scope["headers"]:
+            if name == b"content-length":
+                if not value.isdigit():
+                    raise BadRequest("Content-Length must be a whole number")
+                if int(value) > self._max_body:
+                    raise self._too_large()
+
+    def _bounded(self, scope: Scope, receive: Receive) -> Receive:
+        depth = JsonDepth(self._max_depth) if _is_json(scope) else None
+        size = 0
+
+        async def bounded_receive() -> Message:
+            nonlocal size
+            message = await receive()
+            if message["type"] == "http.request":
+                chunk = message.get("body", b"")
+                size += len(chunk)
+                if size > self._max_body:  # chunked: there was no Content-Length to believe
+                    raise self._too_large()
+                if depth is not None:
+                    depth.feed(chunk)
+            return message
+
+        return bounded_receive
+
+    def _too_large(self) -> PayloadTooLarge:
+        return PayloadTooLarge(f"A body may have at most {self._max_body} bytes")
+
+
+class JsonDepth:
+    """Measures how deep JSON is nested, chunk by chunk, without parsing it."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._openings = 0
+        self._seen = b""
+        self._is_exact = False
+        self._depth = 0
+        self._in_string = False
+        self._is_escaped = False
+
+    def feed(self, chunk: bytes) -> None:
+        """Look at the next bytes.
+
+        Raises:
+            Unprocessable: more levels are open than the limit.
+        """
+        if not self._is_exact:
+            # Fewer brackets than levels allowed: no need to look closer.
+            self._openings += chunk.count(b"[") + chunk.count(b"{")
+            self._seen += chunk
+            if self._openings <= self._limit:
+                return
+            self._is_exact, chunk, self._seen = True, self._seen, b""
+        for byte in chunk:
+            self._step(byte)
+
+    def _step(self, byte: int) -> None:
+        if self._in_string:
+            if self._is_escaped:
+                self._is_escaped = False
+            elif byte == 0x5C:
+                self._is_escaped = True
+            elif byte == 0x22:
+                self._in_string = False
+        elif byte == 0x22:
+            self._in_string = True
+        elif byte in (0x5B, 0x7B):
+            self._depth += 1
+            if self._depth > self._limit:
+                raise Unprocessable(f"JSON may be nested at most {self._limit} levels deep")
+        elif byte in (0x5D, 0x7D):
+            self._depth -= 1
+
+
+def _has_body(scope: Scope) -> bool:
+    return any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"])
+
+
+def _is_json(scope: Scope) -> bool:
+    return any(
+        name == b"content-type" and b"json" in value.lower() for name, value in scope["headers"]
+    )

@@ -1,0 +1,64 @@
+"""Gives each request its id and its record, and says how long it took."""
+
+import re
+import secrets
+import time
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_ACCEPTABLE = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+
+
+@dataclass(slots=True)
+class RequestContext:
+    """What is known of the request being served, for its log line and its errors."""
+
+    request_id: str
+    started_at: float
+    user_id: int | None = None
+
+
+current_request: ContextVar[RequestContext | None] = ContextVar("kingpost_request", default=None)
+
+
+class RequestContextMiddleware:
+    """Echoes `X-Request-ID` or makes one; it is on every answer and in every log line."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        request_id = _given_id(scope) or secrets.token_hex(16)
+        context = RequestContext(request_id, time.perf_counter())
+        scope.setdefault("state", {})["context"] = context
+        current_request.set(context)
+        id_header = (b"x-request-id", request_id.encode())
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] in ("http.response.start", "websocket.accept"):
+                headers = message.setdefault("headers", [])
+                headers = message["headers"] = list(headers)
+                headers.append(id_header)
+                elapsed = (time.perf_counter() - context.started_at) * 1000
+                headers.append((b"server-timing", b"app;dur=%.1f" % elapsed))
+            await send(message)
+
+        await self._app(scope, receive, send_with_id)
+
+
+def context_of(scope: Scope) -> RequestContext | None:
+    """Return the record of a request, if it passed through here."""
+    context: RequestContext | None = scope.get("state", {}).get("context")
+    return context
+
+
+def _given_id(scope: Scope) -> str | None:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            return value.decode() if _ACCEPTABLE.fullmatch(value) else None
+    return None

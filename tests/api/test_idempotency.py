@@ -1,0 +1,93 @@
+"""`Idempotency-Key`: a repeat gets the first answer, whatever happens at the same time."""
+
+import asyncio
+
+import pytest
+from httpx import AsyncClient
+
+from tests.factories import Tokens, register, sign_in
+
+BODY = {"name": "Once", "price": 1}
+
+
+async def signed_in(client: AsyncClient) -> Tokens:
+    return await sign_in(client, await register(client))
+
+
+async def total(client: AsyncClient, owner_id: int) -> int:
+    page = await client.get("/api/v1/items", params={"owner_id": owner_id})
+    return int(page.json()["total"])
+
+
+async def test_a_repeat_gets_the_first_answer(client: AsyncClient) -> None:
+    tokens = await signed_in(client)
+    headers = {**tokens.headers, "Idempotency-Key": "order-1"}
+    first = await client.post("/api/v1/items", json=BODY, headers=headers)
+    second = await client.post("/api/v1/items", json=BODY, headers=headers)
+    assert "Idempotency-Replayed" not in first.headers
+    assert second.headers["Idempotency-Replayed"] == "true"
+    assert (second.status_code, second.content) == (201, first.content)
+    assert second.headers["Location"] == first.headers["Location"]
+    assert second.headers["ETag"] == first.headers["ETag"]
+    assert await total(client, first.json()["owner_id"]) == 1
+
+
+async def test_the_key_with_another_body_is_refused(client: AsyncClient) -> None:
+    tokens = await signed_in(client)
+    headers = {**tokens.headers, "Idempotency-Key": "order-2"}
+    await client.post("/api/v1/items", json=BODY, headers=headers)
+    answer = await client.post("/api/v1/items", json={**BODY, "price": 2}, headers=headers)
+    assert answer.status_code == 422
+    assert answer.json()["error_code"] == "IDEMPOTENCY_KEY_REUSED"
+
+
+async def test_another_user_never_gets_the_answer(client: AsyncClient) -> None:
+    one, other = await signed_in(client), await signed_in(client)
+    key = {"Idempotency-Key": "order-3"}
+    first = await client.post("/api/v1/items", json=BODY, headers={**one.headers, **key})
+    second = await client.post("/api/v1/items", json=BODY, headers={**other.headers, **key})
+    assert second.status_code == 201
+    assert first.json()["id"] != second.json()["id"]
+
+
+async def test_fifty_at_once_make_one_item_and_one_answer(client: AsyncClient) -> None:
+    tokens = await signed_in(client)
+    headers = {**tokens.headers, "Idempotency-Key": "order-4"}
+    answers = await asyncio.gather(
+        *(client.post("/api/v1/items", json=BODY, headers=headers) for _ in range(50))
+    )
+    assert {answer.status_code for answer in answers} == {201}
+    assert len({answer.content for answer in answers}) == 1
+    assert await total(client, answers[0].json()["owner_id"]) == 1
+
+
+async def test_a_refused_request_leaves_the_key_free(client: AsyncClient) -> None:
+    tokens = await signed_in(client)
+    headers = {**tokens.headers, "Idempotency-Key": "order-5"}
+    refused = await client.post("/api/v1/items", json={**BODY, "price": 0}, headers=headers)
+    assert refused.status_code == 422
+    assert (await client.post("/api/v1/items", json=BODY, headers=headers)).status_code == 201
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "tab\there"])
+async def test_a_bad_key_is_422(client: AsyncClient, key: str) -> None:
+    tokens = await signed_in(client)
+    headers = {**tokens.headers, "Idempotency-Key": key}
+    assert (await client.post("/api/v1/items", json=BODY, headers=headers)).status_code == 422
+
+
+async def test_registration_can_be_repeated(client: AsyncClient) -> None:
+    from uuid import uuid4
+
+    name = f"u{uuid4().hex[:12]}"
+    body = {
+        "email": f"{name}@example.com",
+        "username": name,
+        "password": "correct horse battery",
+        "confirm_password": "correct horse battery",
+    }
+    headers = {"Idempotency-Key": name}
+    first = await client.post("/api/v1/auth/register", json=body, headers=headers)
+    second = await client.post("/api/v1/auth/register", json=body, headers=headers)
+    assert first.status_code == second.status_code == 201, second.text
+    assert first.json() == second.json()
