@@ -146,13 +146,13 @@ class Settings(BaseSettings):
     # ── Limits ───────────────────────────────────────────────────────────────────────────────
     rate_limits_enabled: bool = Field(True, description="Turn all rate limits on or off.")
     rate_limit_default: str = Field(
-        "1200/minute", description="Every API call, per user, API key or address."
+        "6000/minute", description="Every API call, per user, API key or address."
     )
-    rate_limit_login: str = Field("20/minute", description="Sign-ins, per address.")
-    rate_limit_register: str = Field("20/minute", description="Registrations, per address.")
-    rate_limit_refresh: str = Field("60/minute", description="Refreshes, per address.")
+    rate_limit_login: str = Field("120/minute", description="Sign-ins, per address.")
+    rate_limit_register: str = Field("120/minute", description="Registrations, per address.")
+    rate_limit_refresh: str = Field("300/minute", description="Refreshes, per address.")
     rate_limit_password: str = Field(
-        "10/minute", description="Password changes and resets, per user or address."
+        "30/minute", description="Password changes and resets, per user or address."
     )
     max_body_bytes: int = Field(
         2 * 1024 * 1024, ge=1024, description="Largest request body outside uploads, in bytes."

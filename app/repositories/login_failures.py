@@ -1,0 +1,44 @@
+"""Failed sign-ins in a row, by a digest of whom they were for."""
+
+from datetime import datetime
+
+from sqlalchemy import delete, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.models.users import LoginFailures, login_failures
+
+
+class LoginFailureRepository:
+    """Failures by account key, by a connection that somebody else opened."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def find(self, *account_keys: str) -> dict[str, LoginFailures]:
+        """Return what is known of each key."""
+        statement = select(login_failures).where(login_failures.c.account_key.in_(account_keys))
+        rows = await self._connection.execute(statement)
+        return {row.account_key: LoginFailures._make(row) for row in rows}
+
+    async def store(self, failures: LoginFailures) -> None:
+        """Keep the new count of a key."""
+        is_postgres = self._connection.dialect.name == "postgresql"
+        insert = postgresql.insert if is_postgres else sqlite.insert
+        values = failures._asdict()
+        statement = (
+            insert(login_failures)
+            .values(values)
+            .on_conflict_do_update(index_elements=["account_key"], set_=values)
+        )
+        await self._connection.execute(statement)
+
+    async def forget(self, *account_keys: str) -> None:
+        """Start again from none."""
+        statement = delete(login_failures).where(login_failures.c.account_key.in_(account_keys))
+        await self._connection.execute(statement)
+
+    async def delete_before(self, moment: datetime) -> int:
+        """Forget all that happened before a moment; return how many."""
+        statement = delete(login_failures).where(login_failures.c.last_failed_at < moment)
+        return (await self._connection.execute(statement)).rowcount

@@ -1,0 +1,172 @@
+"""All SQL of sessions, and of the one-time tokens that stand for one."""
+
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.clock import now
+from app.events import outbox
+from app.events.outbox import EventDraft
+from app.models.events import Audience, EventKind
+from app.models.users import OneTimeToken, Session, one_time_tokens, sessions, users
+
+
+class Standing(NamedTuple):
+    """What a session may do right now."""
+
+    user_id: int
+    roles: list[str]
+
+
+class SessionRepository:
+    """Sessions, by a connection that somebody else opened."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def add(
+        self,
+        *,
+        user_id: int,
+        seed: str,
+        user_agent: str | None,
+        address: str | None,
+        expires_at: datetime,
+    ) -> Session:
+        """Open a session."""
+        moment = now()
+        statement = (
+            insert(sessions)
+            .values(
+                user_id=user_id,
+                seed=seed,
+                generation=1,
+                rotated_at=moment,
+                user_agent=user_agent,
+                address=address,
+                created_at=moment,
+                last_used_at=moment,
+                expires_at=expires_at,
+            )
+            .returning(*sessions.c)
+        )
+        return Session._make((await self._connection.execute(statement)).one())
+
+    async def get(self, session_id: int) -> Session | None:
+        """Return a session, ended or not."""
+        statement = select(sessions).where(sessions.c.id == session_id)
+        row = (await self._connection.execute(statement)).first()
+        return Session._make(row) if row else None
+
+    async def standing(self, session_id: int) -> Standing | None:
+        """Return what a session may do right now; None where it has ended or its user may not."""
+        statement = (
+            select(sessions.c.user_id, users.c.roles)
+            .join(users, users.c.id == sessions.c.user_id)
+            .where(
+                sessions.c.id == session_id,
+                sessions.c.ended_at.is_(None),
+                sessions.c.expires_at > now(),
+                users.c.is_active,
+                users.c.deleted_at.is_(None),
+            )
+        )
+        row = (await self._connection.execute(statement)).first()
+        return Standing(*row) if row else None
+
+    async def rotate(self, session: Session, expires_at: datetime) -> Session | None:
+        """Spend the session's current refresh token; None where another request was faster."""
+        moment = now()
+        statement = (
+            update(sessions)
+            .where(
+                sessions.c.id == session.id,
+                sessions.c.generation == session.generation,
+                sessions.c.ended_at.is_(None),
+            )
+            .values(
+                generation=session.generation + 1,
+                rotated_at=moment,
+                last_used_at=moment,
+                expires_at=expires_at,
+            )
+            .returning(*sessions.c)
+        )
+        row = (await self._connection.execute(statement)).first()
+        return Session._make(row) if row else None
+
+    async def open_sessions(self, user_id: int) -> list[Session]:
+        """Return a user's sessions that have not ended, the last used first."""
+        statement = (
+            select(sessions)
+            .where(
+                sessions.c.user_id == user_id,
+                sessions.c.ended_at.is_(None),
+                sessions.c.expires_at > now(),
+            )
+            .order_by(sessions.c.last_used_at.desc(), sessions.c.id.desc())
+            .limit(100)
+        )
+        return [Session._make(row) for row in await self._connection.execute(statement)]
+
+    async def end(
+        self, user_id: int, *, only: int | None = None, but: int | None = None
+    ) -> list[int]:
+        """End a user's sessions (only one, or all but one) and record that; return their ids."""
+        statement = (
+            update(sessions)
+            .where(sessions.c.user_id == user_id, sessions.c.ended_at.is_(None))
+            .values(ended_at=now())
+            .returning(sessions.c.id)
+        )
+        if only is not None:
+            statement = statement.where(sessions.c.id == only)
+        if but is not None:
+            statement = statement.where(sessions.c.id != but)
+        ended = list((await self._connection.execute(statement)).scalars())
+        if ended:
+            await outbox.record(self._connection, *(_ended(each, user_id) for each in ended))
+        return ended
+
+    async def used_from(self, user_id: int, address: str, since: datetime) -> bool:
+        """Tell whether the user has signed in from an address before."""
+        statement = (
+            select(sessions.c.id)
+            .where(
+                sessions.c.user_id == user_id,
+                sessions.c.address == address,
+                sessions.c.last_used_at > since,
+            )
+            .limit(1)
+        )
+        return (await self._connection.execute(statement)).first() is not None
+
+    async def add_one_time_token(self, token: OneTimeToken) -> None:
+        """Keep the digest of a token that was handed out."""
+        await self._connection.execute(insert(one_time_tokens).values(token._asdict()))
+
+    async def spend_one_time_token(self, digest: str, purpose: str) -> OneTimeToken | None:
+        """Return a token that is good for this purpose, and end it; None where there is none."""
+        statement = (
+            delete(one_time_tokens)
+            .where(one_time_tokens.c.digest == digest, one_time_tokens.c.purpose == purpose)
+            .returning(*one_time_tokens.c)
+        )
+        row = (await self._connection.execute(statement)).first()
+        token = OneTimeToken._make(row) if row else None
+        return token if token and token.expires_at > now() else None
+
+
+def _ended(session_id: int, user_id: int) -> EventDraft:
+    return EventDraft(
+        kind=EventKind.SESSION_ENDED,
+        subject="session",
+        subject_id=session_id,
+        owner_id=user_id,
+        audience=Audience.INTERNAL,
+        data={},
+    )
+
+

@@ -1,0 +1,101 @@
+"""Signing up and in on the wire."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import EmailStr, Field, ValidationInfo, field_validator
+
+from app.schemas.base import Input, Output, Secret
+from app.schemas.users import FullName, Username
+from app.security.password_rules import MAX_PASSWORD, MIN_PASSWORD, weakness
+
+NewPassword = Annotated[
+    Secret,
+    Field(min_length=MIN_PASSWORD, max_length=MAX_PASSWORD, examples=["correct horse battery"]),
+]
+GivenPassword = Annotated[Secret, Field(max_length=1024)]
+
+
+class RegisterIn(Input):
+    """A new account."""
+
+    email: Annotated[EmailStr, Field(max_length=254, examples=["ada@example.com"])]
+    username: Username
+    password: NewPassword
+    confirm_password: GivenPassword
+    full_name: FullName | None = None
+
+    @field_validator("password")
+    @classmethod
+    def _is_strong(cls, password: str, known: ValidationInfo) -> str:
+        found = weakness(password, known.data.get("username", ""), known.data.get("email", ""))
+        if found:
+            raise ValueError(found)
+        return password
+
+    @field_validator("confirm_password")
+    @classmethod
+    def _is_same(cls, confirmation: str, known: ValidationInfo) -> str:
+        if confirmation != known.data.get("password", confirmation):
+            raise ValueError("The passwords differ")
+        return confirmation
+
+
+class TokenPair(Output):
+    """An access token and the refresh token that follows it (RFC 6749, section 5.1)."""
+
+    access_token: str
+    refresh_token: str
+    token_type: Literal["bearer"] = "bearer"  # noqa: S105 - the name of a scheme
+    expires_in: int = Field(description="Seconds.", examples=[900])
+    refresh_expires_in: int = Field(description="Seconds.", examples=[2592000])
+
+
+class RefreshIn(Input):
+    """The refresh token to spend."""
+
+    refresh_token: Annotated[Secret, Field(max_length=512)]
+
+
+class PasswordChangeIn(Input):
+    """A new password, with the one it replaces."""
+
+    current_password: GivenPassword
+    new_password: NewPassword
+    confirm_password: GivenPassword
+
+    @field_validator("confirm_password")
+    @classmethod
+    def _is_same(cls, confirmation: str, known: ValidationInfo) -> str:
+        if confirmation != known.data.get("new_password", confirmation):
+            raise ValueError("The passwords differ")
+        return confirmation
+
+
+class SessionOut(Output):
+    """A sign-in on one device."""
+
+    id: int
+    user_agent: str | None
+    address: str | None
+    created_at: datetime
+    last_used_at: datetime
+    expires_at: datetime
+    is_current: bool
+
+
+class SessionList(Output):
+    """Open sessions, the last used first."""
+
+    items: list[SessionOut]
+
+
+class TicketOut(Output):
+    """A ticket that opens one WebSocket or event stream."""
+
+    ticket: str
+    expires_in: int = Field(description="Seconds.", examples=[30])
+
+
+SUCCESSORS: dict[type, type] = {TokenPair: TokenPair}
+"""OAuth 2 fixes the spelling of a token answer, in every version."""

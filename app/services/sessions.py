@@ -1,0 +1,183 @@
+"""Signing in, staying signed in and signing out."""
+
+import hmac
+import ipaddress
+import secrets
+from dataclasses import dataclass
+from datetime import timedelta
+
+from app.adapters.database import Database
+from app.clock import now
+from app.errors import InvalidToken, TokenReused
+from app.models.users import OneTimeToken, Session, User
+from app.repositories.sessions import SessionRepository
+from app.repositories.users import UserRepository
+from app.schemas.auth import TokenPair
+from app.security.opaque import digest, keyed_digest, new_secret
+from app.security.principal import Principal
+from app.security.signing import derive_key
+from app.security.tokens import TokenIssuer
+
+REFRESH_GRACE = timedelta(seconds=10)  # two tabs waking together, or an answer that got lost
+TICKET_LIFE = timedelta(seconds=30)
+_PREFIX = "kpr_"
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Where a sign-in comes from."""
+
+    address: str | None
+    user_agent: str | None
+
+
+class Sessions:
+    """Opens, continues and ends sessions."""
+
+    def __init__(
+        self,
+        db: Database,
+        tokens: TokenIssuer,
+        *,
+        secret: bytes,
+        previous_secret: bytes | None,
+        idle_life: timedelta,
+    ) -> None:
+        self._db = db
+        self._tokens = tokens
+        secrets_known = [secret, *([previous_secret] if previous_secret else [])]
+        self._keys = [derive_key(each, "refresh-token") for each in secrets_known]
+        self._idle_life = idle_life
+
+    async def open(self, user: User, device: Device) -> TokenPair:
+        """Open a session for a user who has proven to be it."""
+        async with self._db.transaction() as connection:
+            session = await SessionRepository(connection).add(
+                user_id=user.id,
+                seed=secrets.token_urlsafe(32),
+                user_agent=(device.user_agent or "")[:300] or None,
+                address=device.address,
+                expires_at=now() + self._idle_life,
+            )
+        return self._pair(session, user.roles)
+
+    async def refresh(self, refresh_token: str) -> TokenPair:
+        """Spend a refresh token for a new pair (RFC 9700, section 4.14.2).
+
+        Raises:
+            InvalidToken: it is not one of ours, or its session has ended.
+            TokenReused: it was spent before; its session has been ended.
+        """
+        session, generation = await self._session_of(refresh_token)
+        if session.ended_at is not None or session.expires_at <= now():
+            raise InvalidToken
+        async with self._db.read() as connection:
+            user = await UserRepository(connection).get(session.user_id)
+        if user is None or not user.is_active:
+            raise InvalidToken
+        current = session
+        if generation == session.generation:
+            async with self._db.transaction() as connection:
+                rotated = await SessionRepository(connection).rotate(
+                    session, now() + self._idle_life
+                )
+            current = rotated or await self._current(session.id)
+        is_within_grace = now() - current.rotated_at <= REFRESH_GRACE
+        if generation == current.generation - 1 and is_within_grace and current.ended_at is None:
+            return self._pair(current, user.roles)
+        if current.ended_at is None:
+            async with self._db.transaction() as connection:
+                await SessionRepository(connection).end(user.id, only=session.id)
+        raise TokenReused
+
+    async def end(self, principal: Principal) -> None:
+        """End the session that a request came with."""
+        async with self._db.transaction() as connection:
+            await SessionRepository(connection).end(principal.user_id, only=principal.session_id)
+
+    async def end_one(self, user_id: int, session_id: int) -> bool:
+        """End one of a user's sessions; tell whether there was one."""
+        async with self._db.transaction() as connection:
+            return bool(await SessionRepository(connection).end(user_id, only=session_id))
+
+    async def end_all(self, user_id: int) -> None:
+        """End every session of a user."""
+        async with self._db.transaction() as connection:
+            await SessionRepository(connection).end(user_id)
+
+    async def listed(self, user_id: int) -> list[Session]:
+        """Return a user's open sessions."""
+        async with self._db.read() as connection:
+            return await SessionRepository(connection).open_sessions(user_id)
+
+    async def issue_ticket(self, principal: Principal) -> str:
+        """Return a ticket that opens one WebSocket or event stream within 30 seconds."""
+        ticket = new_secret("kpt")
+        async with self._db.transaction() as connection:
+            await SessionRepository(connection).add_one_time_token(
+                OneTimeToken(
+                    digest(ticket),
+                    "ws",
+                    principal.user_id,
+                    principal.session_id,
+                    now() + TICKET_LIFE,
+                )
+            )
+        return ticket
+
+    async def spend_ticket(self, ticket: str) -> tuple[int, int]:
+        """Return the session id and user id of a ticket, which is then spent.
+
+        Raises:
+            InvalidToken: there is no such ticket, or its time is over.
+        """
+        async with self._db.transaction() as connection:
+            token = await SessionRepository(connection).spend_one_time_token(digest(ticket), "ws")
+        if token is None or token.session_id is None:
+            raise InvalidToken
+        return token.session_id, token.user_id
+
+    def _pair(self, session: Session, roles: list[str]) -> TokenPair:
+        moment = now()
+        return TokenPair(
+            access_token=self._tokens.issue(session.user_id, session.id, tuple(roles), moment),
+            refresh_token=self._refresh_token(self._keys[0], session, session.generation),
+            expires_in=int(self._tokens.lifetime.total_seconds()),
+            refresh_expires_in=int((session.expires_at - moment).total_seconds()),
+        )
+
+    async def _session_of(self, refresh_token: str) -> tuple[Session, int]:
+        """Return the session and number of a genuine refresh token, spent or not."""
+        parts = refresh_token.removeprefix(_PREFIX).split(".")
+        if not refresh_token.startswith(_PREFIX) or len(parts) != 3:
+            raise InvalidToken
+        if not all(each.isascii() and each.isdigit() and len(each) < 19 for each in parts[:2]):
+            raise InvalidToken
+        session_id, generation = int(parts[0]), int(parts[1])
+        session = await self._current(session_id)
+        genuine = (self._refresh_token(key, session, generation) for key in self._keys)
+        if not any(hmac.compare_digest(refresh_token.encode(), each.encode()) for each in genuine):
+            raise InvalidToken
+        return session, generation
+
+    async def _current(self, session_id: int) -> Session:
+        async with self._db.read() as connection:
+            session = await SessionRepository(connection).get(session_id)
+        if session is None:
+            raise InvalidToken
+        return session
+
+    @staticmethod
+    def _refresh_token(key: bytes, session: Session, generation: int) -> str:
+        mac = keyed_digest(key, str(session.id), str(generation), session.seed)
+        return f"{_PREFIX}{session.id}.{generation}.{mac}"
+
+
+def network_of(address: str | None) -> str:
+    """Return the neighbourhood of an address that one person may well have: /24 or /64."""
+    try:
+        parsed = ipaddress.ip_address(address or "")
+    except ValueError:
+        return "unknown"
+    bits = 24 if parsed.version == 4 else 64
+    return str(ipaddress.ip_network(f"{parsed}/{bits}", strict=False))
