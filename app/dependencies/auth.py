@@ -1,0 +1,99 @@
+"""Who asks, for routes that ask by type."""
+
+from typing import Annotated
+
+from fastapi import Depends
+from fastapi.security import OAuth2PasswordBearer
+from starlette.requests import HTTPConnection, Request
+
+from app.errors import Forbidden, InvalidToken, Unauthenticated
+from app.middleware.request_context import context_of
+from app.resources import Resources
+from app.security.principal import Principal, Role
+from app.services.sessions import Device
+
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_UNASKED = object()
+
+
+async def authenticate(connection: HTTPConnection, *, fresh: bool = False) -> Principal | None:
+    """Return the caller, None for nobody; asked once a request, whoever asks.
+
+    Raises:
+        InvalidToken: credentials were sent that are not valid.
+    """
+    state = connection.scope.setdefault("state", {})
+    known: Principal | object | None = state.get("principal", _UNASKED)
+    if known is None or (isinstance(known, Principal) and not fresh):
+        return known
+    token = bearer_token(connection)
+    principal: Principal | None = None
+    if token is not None:
+        resources: Resources = connection.app.state.resources
+        principal = await resources.authenticator.authenticate(token, fresh=fresh)
+        context = context_of(connection.scope)
+        if context is not None:
+            context.user_id = principal.user_id
+    state["principal"] = principal
+    return principal
+
+
+def bearer_token(connection: HTTPConnection) -> str | None:
+    """Return the token of the `Authorization` header (RFC 6750, section 2.1).
+
+    Raises:
+        InvalidToken: the header has another form.
+    """
+    header = connection.headers.get("authorization")
+    if header is None:
+        return None
+    scheme, _, token = header.partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise InvalidToken("Send the header as: Authorization: Bearer TOKEN")
+    return token.strip()
+
+
+class Caller(OAuth2PasswordBearer):
+    """A dependency that returns the caller, and tells OpenAPI how to become one.
+
+    Whatever a role allows to change asks the database for the roles, past every cache.
+    """
+
+    def __init__(self, *roles: Role, is_optional: bool = False) -> None:
+        super().__init__(tokenUrl="/api/v1/auth/token", scheme_name="Bearer", auto_error=False)
+        self._roles = frozenset(roles)
+        self._is_optional = is_optional
+
+    async def __call__(self, request: Request) -> Principal | None:  # type: ignore[override]
+        """Return the caller; a bad token is refused even where none is needed.
+
+        Raises:
+            Unauthenticated: nobody signed in.
+            Forbidden: none of the roles is the caller's.
+        """
+        fresh = bool(self._roles) and request.method not in _SAFE_METHODS
+        principal = await authenticate(request, fresh=fresh)
+        if principal is None:
+            if self._is_optional:
+                return None
+            raise Unauthenticated
+        if self._roles and principal.roles.isdisjoint(self._roles):
+            raise Forbidden
+        return principal
+
+
+def require_role(*roles: Role) -> Caller:
+    """Return a dependency that lets only callers with one of these roles pass."""
+    return Caller(*roles)
+
+
+async def device(request: Request) -> Device:
+    """Return where a sign-in comes from."""
+    address = request.client.host if request.client else None
+    return Device(address, request.headers.get("user-agent"))
+
+
+OptionalUser = Annotated[Principal | None, Depends(Caller(is_optional=True))]
+CurrentUser = Annotated[Principal, Depends(Caller())]
+Admin = Annotated[Principal, Depends(require_role(Role.ADMIN))]
+CurrentDevice = Annotated[Device, Depends(device)]

@@ -1,0 +1,167 @@
+"""Reads the outbox, in every process, exactly in the order of the events' ids.
+
+An id is taken before its transaction commits, so that a higher one may become visible first. A
+missing id is therefore waited for, until every transaction that was running when it was noticed
+has ended: then it is either visible, or was rolled back and never will be.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from app.adapters.database import Database
+from app.adapters.pubsub import PubSub
+from app.errors import DomainError
+from app.models.events import Event
+from app.repositories.events import EventRepository
+
+logger = logging.getLogger(__name__)
+
+CHANNEL = "events"
+_BATCH = 500
+_FRESH_SECONDS = 1.0  # how soon a change must bite everywhere
+_GAP_PAUSE = 0.01  # seconds between looks at a gap: transactions are short
+_LONGEST_START = 5.0  # seconds; then a transaction that still runs is left behind
+_LONGEST_PAUSE = 2.0  # seconds between attempts while the database is away
+
+Listener = Callable[[Sequence[Event]], None]
+
+
+class EventTail:
+    """Hands every event to the listeners, once and in order, from the start of the process on."""
+
+    def __init__(self, db: Database, pubsub: PubSub, *, poll_seconds: float) -> None:
+        self._db = db
+        self._pubsub = pubsub
+        self._poll_seconds = poll_seconds
+        self._listeners: list[Listener] = []
+        self._early: list[Listener] = []
+        self._woken = asyncio.Event()
+        self._position = 0
+        self._confirmed_at = float("-inf")
+        self._gap = _Gap()
+
+    @property
+    def position(self) -> int:
+        """The id of the last event that was handed on; everything up to it is settled."""
+        return self._position
+
+    def listen(self, listener: Listener) -> None:
+        """Call a function with each batch of events, in order."""
+        self._listeners.append(listener)
+
+    def listen_early(self, listener: Listener) -> None:
+        """Call a function as soon as events are visible, even behind a gap, maybe repeatedly."""
+        self._early.append(listener)
+
+    def is_fresh(self) -> bool:
+        """Tell whether all that was committed until a second ago has been seen."""
+        return time.monotonic() - self._confirmed_at < _FRESH_SECONDS
+
+    def wake(self, _message: bytes = b"") -> None:
+        """Look for new events now."""
+        self._woken.set()
+
+    def announce(self) -> None:
+        """Make every process look for new events now; called after each commit."""
+        self._pubsub.notify(CHANNEL)
+
+    async def start(self) -> None:
+        """Take the place from which on events are handed on: the newest one that is settled."""
+        async with self._db.read() as connection:
+            repository = EventRepository(connection)
+            started = await repository.horizon()
+            self._position = await repository.head()
+            # An id below may be taken and not yet visible: wait for who may have taken it.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LONGEST_START):
+                    while started and not await _has_passed(repository, started.next):
+                        await asyncio.sleep(_GAP_PAUSE)
+        await self._pubsub.subscribe(CHANNEL, self.wake)
+
+    async def run(self) -> None:
+        """Read until cancelled; while the database is away, keep trying."""
+        pause = self._poll_seconds
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._woken.wait()
+            self._woken.clear()
+            try:
+                caught_up = await self._read()
+                pause = self._poll_seconds if caught_up else _GAP_PAUSE
+            except DomainError as error:
+                if pause != _LONGEST_PAUSE:
+                    logger.warning("events cannot be read: %s", error.title)
+                pause = _LONGEST_PAUSE
+            except Exception:
+                logger.exception("events could not be read")
+                pause = _LONGEST_PAUSE
+
+    async def _read(self) -> bool:
+        """Hand on what is settled; tell whether nothing is left to wait for."""
+        while True:
+            started_at = time.monotonic()
+            async with self._db.read() as connection:
+                repository = EventRepository(connection)
+                # First the horizon, then the events: what had ended by then is visible.
+                is_final = await self._gap.has_ended(repository)
+                batch = await repository.after(self._position, _BATCH)
+                if self._db.is_postgres:
+                    settled = _settled(batch, self._position, self._gap.below if is_final else 0)
+                    if len(settled) == len(batch):
+                        self._gap = _Gap()
+                    elif is_final or self._gap.ends_at is None:
+                        self._gap = await _Gap.noticed(repository, batch[-1].id)
+                else:
+                    settled = batch  # one writer: ids are taken in the order of the commits
+            self._hand_on(batch, settled)
+            if len(batch) < _BATCH:
+                self._confirmed_at = started_at
+            if len(settled) < len(batch):
+                return False
+            if len(batch) < _BATCH:
+                return True
+
+    def _hand_on(self, visible: Sequence[Event], settled: Sequence[Event]) -> None:
+        if visible:
+            for listener in self._early:
+                listener(visible)
+        if settled:
+            self._position = settled[-1].id
+            for listener in self._listeners:
+                listener(settled)
+
+
+@dataclass(frozen=True, slots=True)
+class _Gap:
+    """Missing ids below a visible one, and the transaction that none of their writers reaches."""
+
+    below: int = 0
+    ends_at: int | None = None
+
+    @classmethod
+    async def noticed(cls, repository: EventRepository, below: int) -> "_Gap":
+        horizon = await repository.horizon()
+        return cls(below, horizon.next if horizon else None)
+
+    async def has_ended(self, repository: EventRepository) -> bool:
+        return self.ends_at is not None and await _has_passed(repository, self.ends_at)
+
+
+async def _has_passed(repository: EventRepository, transaction: int) -> bool:
+    horizon = await repository.horizon()
+    return horizon is None or horizon.oldest >= transaction
+
+
+def _settled(batch: Sequence[Event], position: int, final_below: int) -> Sequence[Event]:
+    """Return the events before the first gap that may still be filled."""
+    expected = position + 1
+    for index, event in enumerate(batch):
+        if event.id != expected and event.id > final_below:
+            return batch[:index]
+        expected = event.id + 1
+    return batch
