@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
@@ -17,18 +17,130 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from app.dependencies.limits import rate_limit
 from app.middleware.access_log import AccessLog
 from app.middleware.head import HeadMiddleware
-from app.middleware.limits import InputLimits
+from app.middleware.limits import METHODS, InputLimits
+from app.middleware.metrics import RequestMetrics
 from app.middleware.problems import ErrorBoundary, install_exception_handlers
-from app.middleware.request_context import RequestContext
+from app.middleware.rate_limit_headers import RateLimitHeaders
+from app.middleware.request_context import RequestContextMiddleware, current_request
 from app.middleware.security_headers import SecurityHeaders
-from app.middleware.versions import VersionNegotiation
+from app.middleware.versions import VERSIONS, VersionNegotiation
 from app.observability.logging import configure_logging
+from app.observability.metrics import Metrics
 from app.resources import open_resources
-from app.routers import auth, console, docs, events, health, items, users, ws
+from app.routers import auth, console, events, health, items, metrics, users, ws
 from app.routers.dispatch import install_prefix_dispatch
+from app.routers.docs import add_documentation
 from app.routers.versioning import add_routes
 from app.schemas import auth as auth_schemas
 from app.schemas import items as item_schemas
 from app.schemas.versions import CamelCase
 from app.settings import Settings
 from app.version import VERSION
+
+# A new resource adds its router here, and nothing else in this file.
+RESOURCES = (items.router, auth.router, auth.creating, users.router, events.router)
+BY_OFFSET = (items.by_offset, users.by_offset)  # the lists of v1
+BY_CURSOR = (items.by_cursor, users.by_cursor)  # the lists of v2
+SUCCESSORS = {**item_schemas.SUCCESSORS, **auth_schemas.SUCCESSORS}
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Return the whole service for these settings; its lifespan opens what it holds."""
+    configure_logging(settings, context=_log_context)
+    process_metrics = Metrics(VERSION)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with open_resources(settings, process_metrics) as resources:
+            app.state.resources = resources
+            yield
+
+    app = FastAPI(
+        title="Kingpost",
+        version=VERSION,
+        lifespan=lifespan,
+        middleware=_middleware(settings, process_metrics),
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+    )
+    install_exception_handlers(app)
+    _add_routes(app)
+    add_documentation(app, VERSIONS)
+    console.mount_console(app)
+    install_prefix_dispatch(app.router)
+    return app
+
+
+def _middleware(settings: Settings, process_metrics: Metrics) -> list[Middleware]:
+    """Return what stands around every request, the outermost first."""
+    v1_dates = {"v1": settings.api_v1_deprecated_at}, {"v1": settings.api_v1_sunset_at}
+    deprecated_at, sunset_at = ({k: v for k, v in each.items() if v} for each in v1_dates)
+    return [
+        # Who is calling, before anything is noted of it.
+        Middleware(ProxyHeadersMiddleware, trusted_hosts=list(settings.trusted_proxies)),
+        # What is noted of every answer, whoever gives it.
+        Middleware(RequestContextMiddleware),
+        Middleware(AccessLog),
+        Middleware(RequestMetrics, metrics=process_metrics),
+        Middleware(SecurityHeaders, hsts_seconds=settings.hsts_seconds),
+        Middleware(RateLimitHeaders),
+        Middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.cors_origins),
+            allow_credentials=settings.cors_credentials,
+            allow_methods=list(METHODS),
+            allow_headers=["*"],
+            expose_headers=[
+                "API-Version",
+                "ETag",
+                "Idempotency-Replayed",
+                "Link",
+                "Location",
+                "RateLimit-Limit",
+                "RateLimit-Remaining",
+                "RateLimit-Reset",
+                "Retry-After",
+                "X-Request-ID",
+            ],
+        ),
+        # From here on inwards everything that goes wrong becomes a problem.
+        Middleware(ErrorBoundary),
+        Middleware(VersionNegotiation, deprecated_at=deprecated_at, sunset_at=sunset_at),
+        Middleware(
+            InputLimits,
+            max_body_bytes=settings.max_body_bytes,
+            max_query_bytes=settings.max_query_bytes,
+            max_header_count=settings.max_header_count,
+            max_json_depth=settings.max_json_depth,
+        ),
+        Middleware(HeadMiddleware),
+        Middleware(GZipMiddleware, minimum_size=1024, compresslevel=5),
+    ]
+
+
+def _add_routes(app: FastAPI) -> None:
+    limited = [Depends(rate_limit("default"))]
+    camel_case = CamelCase(SUCCESSORS)
+    for router in (*RESOURCES, *BY_OFFSET):
+        add_routes(app, router, prefix="/api/v1", dependencies=limited)
+    for router in (*RESOURCES, *BY_CURSOR):
+        add_routes(app, router, prefix="/api/v2", dependencies=limited, camel_case=camel_case)
+    for router in (health.router, metrics.router, ws.router):
+        add_routes(app, router)
+
+
+def _log_context() -> dict[str, Any]:
+    context = current_request.get()
+    if context is None:
+        return {}
+    return {"request_id": context.request_id, "user_id": context.user_id}
+
+
+def __getattr__(name: str) -> Any:
+    """Make `app` when it is asked for (PEP 562), once."""
+    if name != "app":
+        raise AttributeError(name)
+    globals()["app"] = create_app(Settings())
+    return globals()["app"]

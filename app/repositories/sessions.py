@@ -168,5 +168,3 @@ def _ended(session_id: int, user_id: int) -> EventDraft:
         audience=Audience.INTERNAL,
         data={},
     )
-
-

@@ -118,9 +118,7 @@ class UserRepository:
 
     async def count(self, *, role: Role | None, is_active: bool | None, q: str | None) -> int:
         """Return how many accounts a list has."""
-        statement = (
-            select(func.count()).select_from(users).where(*_conditions(role, is_active, q))
-        )
+        statement = select(func.count()).select_from(users).where(*_conditions(role, is_active, q))
         return (await self._connection.execute(statement)).scalar_one()
 
 

@@ -76,9 +76,7 @@ async def refresh(response: Response, body: RefreshIn, resources: CurrentResourc
     return await resources.sessions.refresh(body.refresh_token)
 
 
-@router.post(
-    "/logout", status_code=204, summary="Sign out", responses=problems(401, 429, 503)
-)
+@router.post("/logout", status_code=204, summary="Sign out", responses=problems(401, 429, 503))
 async def sign_out(caller: CurrentUser, resources: CurrentResources) -> None:
     """End the session that this request came with."""
     await resources.sessions.end(caller)
@@ -142,9 +140,7 @@ async def change_password(
     summary="Get a ticket for a WebSocket",
     responses=problems(401, 429, 503),
 )
-async def issue_ticket(
-    response: Response, caller: CurrentUser, resources: CurrentResources
-) -> Any:
+async def issue_ticket(response: Response, caller: CurrentUser, resources: CurrentResources) -> Any:
     """Issue a one-time ticket for browsers, which cannot send headers on a WebSocket."""
     response.headers["Cache-Control"] = "no-store"
     ticket = await resources.sessions.issue_ticket(caller)

@@ -24,9 +24,7 @@ MAX_TOKEN = 4096  # characters; ours have about 500
 _TYPE = "at+jwt"  # RFC 9068, section 2.1
 _USE = "access"
 _HEADER_FIELDS = frozenset({"alg", "kid", "typ"})  # so no jwk, jku, x5u or crit (RFC 8725, 3.10)
-_CLAIMS = frozenset(
-    {"iss", "aud", "sub", "sid", "jti", "iat", "nbf", "exp", "roles", "token_use"}
-)
+_CLAIMS = frozenset({"iss", "aud", "sub", "sid", "jti", "iat", "nbf", "exp", "roles", "token_use"})
 # What python-jose was seen to raise for hostile tokens.
 _HOSTILE = (
     JOSEError,
@@ -222,5 +220,3 @@ def _id(text: object) -> int:
     if not 1 <= number < 2**63 or str(number) != text:
         raise ValueError("an id is a positive 64-bit integer")
     return number
-
-

@@ -14,7 +14,7 @@ from redis import Redis
 
 from tests import services
 from tests.backends import run_statement
-from tests.services import Server, ServiceUnavailable
+from tests.services import ServiceUnavailable
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -24,11 +24,6 @@ def wait_for(condition: Callable[[], bool], *, within: float = 10.0) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
-
-
-def folder_of(server: Server) -> Path:
-    """Return where the server's process works."""
-    return Path(f"/proc/{server.process.pid}/cwd").readlink()
 
 
 @pytest.fixture
@@ -41,11 +36,10 @@ def no_system_programs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_postgres_answers_and_is_gone_after_stop() -> None:
     server = services.start_postgres()
     run_statement(server.url, "SELECT 1")
-    folder = folder_of(server)
-    assert folder.exists()
+    assert server.folder.exists()
     server.stop()
     assert server.process.poll() is not None
-    wait_for(lambda: not folder.exists())
+    assert not server.folder.exists()
     server.stop()  # a second time does nothing
 
 
@@ -105,24 +99,24 @@ def test_programs_that_the_other_user_cannot_read_are_copied(
     assert not services.is_readable_by_others(services.find_postgres())
     server = services.start_postgres()
     run_statement(server.url, "SELECT 1")
-    assert (folder_of(server) / "programs").exists()
+    assert (server.folder / "programs").exists()
     server.stop()
 
 
 def test_servers_die_with_tests_that_are_killed() -> None:
     program = (
         "import time; from tests.services import start_postgres, start_redis;"
-        "print(start_postgres().process.pid, start_redis().process.pid, flush=True);"
+        "print(start_postgres().folder, start_redis().folder, flush=True);"
         "time.sleep(60)"
     )
-    tests = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, cwd=ROOT)
-    assert tests.stdout is not None
-    pids = [int(pid) for pid in tests.stdout.readline().split()]
-    folders = [Path(f"/proc/{pid}/cwd").readlink() for pid in pids]
-    tests.send_signal(signal.SIGKILL)
-    tests.wait()
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, text=True) as tests:
+        assert tests.stdout is not None
+        folders = [Path(name) for name in tests.stdout.readline().split()]
+        assert all(folder.exists() for folder in folders)
+        tests.send_signal(signal.SIGKILL)
+    assert len(folders) == 2
     wait_for(lambda: not any(folder.exists() for folder in folders))
-    tests.stdout.close()
 
 
 def test_the_newest_postgres_is_taken() -> None:

@@ -1,0 +1,317 @@
+"""`WS /ws`: events, rooms and direct messages over a WebSocket."""
+
+import asyncio
+import contextlib
+import json
+import time
+from typing import Any
+from urllib.parse import urlsplit
+
+from fastapi import APIRouter, WebSocket
+from starlette.websockets import WebSocketDisconnect, WebSocketState
+
+from app.dependencies.auth import bearer_token
+from app.errors import DomainError, InvalidToken, NotFound, Unauthenticated
+from app.events.channels import is_channel, is_room, item_id_of
+from app.events.hub import POLICY_VIOLATION, TRY_AGAIN_LATER
+from app.resources import Resources
+from app.security.principal import Principal
+from app.services import items
+
+router = APIRouter()
+
+MAX_MESSAGE = 64 * 1024  # bytes
+MAX_CHANNELS = 100
+MAX_DEPTH = 32
+_AUTHENTICATE_WITHIN = 5.0  # seconds
+_STRIKES = 20  # refused messages in a row until a client that is too fast is closed
+UNSUPPORTED_DATA, MESSAGE_TOO_BIG = 1003, 1009
+
+
+class Refused(Exception):
+    """A message that is answered by an `error`; the connection stays."""
+
+    def __init__(self, error_code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.error_code = error_code
+        self.detail = detail
+
+
+class Closed(Exception):
+    """The connection is to be closed with this code."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+@router.websocket("/ws")
+async def live(websocket: WebSocket) -> None:
+    """Speak the protocol of `docs/events.md` until either side has enough."""
+    resources: Resources = websocket.app.state.resources
+    if not _is_allowed_origin(websocket, resources.settings.cors_origins):
+        await websocket.close(POLICY_VIOLATION)
+        return
+    await websocket.accept()
+    resources.metrics.sockets.inc()
+    try:
+        connection = Connection(websocket, resources)
+        await connection.run()
+    except Closed as closed:
+        await _close(websocket, closed.code)
+    except (WebSocketDisconnect, RuntimeError):
+        pass  # gone: there is nobody left to tell
+    finally:
+        resources.metrics.sockets.dec()
+
+
+class Connection:
+    """One accepted socket: reads messages here, while a writer sends what waits."""
+
+    def __init__(self, websocket: WebSocket, resources: Resources) -> None:
+        self._websocket = websocket
+        self._resources = resources
+        self._hub = resources.hub
+        self._expires_at = float("inf")  # seconds since the epoch
+        self._bucket = TokenBucket(resources.settings.websocket_messages_per_second)
+        self._strikes = 0
+
+    async def run(self) -> None:
+        """Authenticate, then serve until the end.
+
+        Raises:
+            Closed: with the code to close with.
+        """
+        principal = await self._authenticate()
+        most = self._resources.settings.websocket_connections_per_user
+        if self._hub.connections_of(principal.user_id) >= most:
+            raise Closed(TRY_AGAIN_LATER)
+        self._subscriber = self._hub.connect(principal)
+        self._welcome(principal)
+        writer = asyncio.create_task(self._write())
+        reader = asyncio.create_task(self._read())
+        try:
+            done, _ = await asyncio.wait({writer, reader}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in (writer, reader):
+                task.cancel()
+            await asyncio.gather(writer, reader, return_exceptions=True)
+            await self._hub.disconnect(self._subscriber)
+
+    def _welcome(self, principal: Principal) -> None:
+        self._send(
+            type="welcome",
+            user_id=principal.user_id,
+            event_id=str(self._hub.position),
+            heartbeat_seconds=self._resources.settings.websocket_ping_seconds,
+        )
+
+    async def _authenticate(self) -> Principal:
+        try:
+            token = bearer_token(self._websocket)
+            if token is not None:
+                return await self._accept_token(token)
+            ticket = self._websocket.query_params.get("ticket")
+            if ticket is not None:
+                session_id, user_id = await self._resources.sessions.spend_ticket(ticket)
+                return await self._resources.authenticator.principal_of(session_id, user_id)
+            async with asyncio.timeout(_AUTHENTICATE_WITHIN):
+                message = self._parsed(await self._receive())
+            if message.get("action") != "authenticate":
+                raise Unauthenticated
+            return await self._accept_token(_text(message, "token"))
+        except (DomainError, Refused, TimeoutError) as error:
+            raise Closed(POLICY_VIOLATION) from error
+
+    async def _accept_token(self, token: str) -> Principal:
+        authenticator = self._resources.authenticator
+        principal = await authenticator.authenticate(token, fresh=True)
+        self._expires_at = authenticator.expires_at(token) or 0
+        return principal
+
+    async def _write(self) -> None:
+        waiting = self._subscriber.waiting
+        while True:
+            remaining = min(self._expires_at - time.time(), 3600.0)
+            if remaining <= 0:
+                raise Closed(POLICY_VIOLATION)
+            try:
+                frame = await asyncio.wait_for(waiting.get(), remaining)
+            except TimeoutError:
+                continue
+            if frame is None:
+                raise Closed(self._subscriber.close_code or POLICY_VIOLATION)
+            await self._websocket.send_text(frame)
+            self._resources.metrics.socket_messages.labels("out").inc()
+
+    async def _read(self) -> None:
+        while True:
+            text = await self._receive()
+            self._resources.metrics.socket_messages.labels("in").inc()
+            try:
+                self._slow_down()
+                await self._act(self._parsed(text))
+            except Refused as refused:
+                self._send(type="error", error_code=refused.error_code, detail=refused.detail)
+            except DomainError as error:
+                self._send(type="error", error_code=error.error_code, detail=error.detail)
+
+    async def _receive(self) -> str:
+        message = await self._websocket.receive()
+        if message["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect(message.get("code", 1005))
+        text = message.get("text")
+        if text is None:
+            raise Closed(UNSUPPORTED_DATA)
+        if len(text) > MAX_MESSAGE or len(text.encode("utf-8", "surrogatepass")) > MAX_MESSAGE:
+            raise Closed(MESSAGE_TOO_BIG)
+        return str(text)
+
+    def _slow_down(self) -> None:
+        if self._bucket.take():
+            self._strikes = 0
+            return
+        self._strikes += 1
+        if self._strikes > _STRIKES:
+            raise Closed(POLICY_VIOLATION)
+        raise Refused("RATE_LIMITED", "Too many messages a second")
+
+    def _parsed(self, text: str) -> dict[str, Any]:
+        try:
+            if text.count("[") + text.count("{") > 2000:
+                raise ValueError("too many levels or parts")
+            message = json.loads(text, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError) as error:
+            raise Refused("INVALID_MESSAGE", "A message is a JSON object") from error
+        if not isinstance(message, dict):
+            raise Refused("INVALID_MESSAGE", "A message is a JSON object")
+        return message
+
+    async def _act(self, message: dict[str, Any]) -> None:
+        match message.get("action"):
+            case "ping":
+                self._send(type="pong")
+            case "subscribe":
+                await self._subscribe(message)
+            case "unsubscribe":
+                channel = _channel(message)
+                await self._hub.unsubscribe(self._subscriber, channel)
+                self._send(type="unsubscribed", channel=channel)
+            case "publish":
+                await self._publish(message)
+            case "direct":
+                await self._direct(message)
+            case "authenticate":
+                await self._renew(message)
+            case _:
+                raise Refused("UNKNOWN_ACTION", "There is no such action")
+
+    async def _subscribe(self, message: dict[str, Any]) -> None:
+        channel, since = _channel(message), _since(message)
+        channels = self._subscriber.channels
+        if len(channels) >= MAX_CHANNELS and channel not in channels:
+            raise Refused("TOO_MANY_CHANNELS", f"At most {MAX_CHANNELS} channels at once")
+        item_id = item_id_of(channel)
+        if item_id is not None:
+            await self._require_readable(item_id)
+        await self._hub.subscribe(self._subscriber, channel, since)
+        self._send(type="subscribed", channel=channel, event_id=str(self._hub.position))
+
+    async def _require_readable(self, item_id: int) -> None:
+        if item_id >= 2**63:
+            raise NotFound("There is no such item")
+        await items.read(self._resources.db, item_id, self._principal)
+
+    async def _publish(self, message: dict[str, Any]) -> None:
+        channel = _channel(message)
+        if not is_room(channel):
+            raise Refused("NOT_A_ROOM", "Only rooms can be published to")
+        if channel not in self._subscriber.channels:
+            raise Refused("NOT_SUBSCRIBED", "Subscribe to the room first")
+        await self._hub.publish(channel, self._principal, message.get("data"))
+
+    async def _direct(self, message: dict[str, Any]) -> None:
+        to = message.get("to")
+        if type(to) is not int or not 1 <= to < 2**63:
+            raise Refused("INVALID_MESSAGE", "`to` is the id of a user")
+        await self._hub.direct(to, self._principal, message.get("data"))
+
+    async def _renew(self, message: dict[str, Any]) -> None:
+        before = self._principal
+        principal = await self._accept_token(_text(message, "token"))
+        if principal.user_id != before.user_id:
+            raise InvalidToken("The token is another user's")
+        self._subscriber.principal = principal
+        self._send(type="authenticated", user_id=principal.user_id)
+
+    @property
+    def _principal(self) -> Principal:
+        if self._subscriber.principal is None:
+            raise Closed(POLICY_VIOLATION)
+        return self._subscriber.principal
+
+    def _send(self, **message: Any) -> None:
+        self._subscriber.offer(json.dumps(message, separators=(",", ":")))
+
+
+class TokenBucket:
+    """Lets a number of messages a second pass on average, and twice as many at once."""
+
+    def __init__(self, per_second: float) -> None:
+        self._rate = per_second
+        self._tokens = self._most = per_second * 2
+        self._at = time.monotonic()
+
+    def take(self) -> bool:
+        """Tell whether one more message may pass now."""
+        moment = time.monotonic()
+        self._tokens = min(self._most, self._tokens + (moment - self._at) * self._rate)
+        self._at = moment
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+
+def _is_allowed_origin(websocket: WebSocket, allowed: tuple[str, ...]) -> bool:
+    """Browsers always say where a page comes from; other programs need not."""
+    origin = websocket.headers.get("origin")
+    if origin is None or "*" in allowed or origin in allowed:
+        return True
+    return urlsplit(origin).netloc.lower() == websocket.headers.get("host", "").lower()
+
+
+def _channel(message: dict[str, Any]) -> str:
+    channel = message.get("channel")
+    if not is_channel(channel):
+        raise Refused("UNKNOWN_CHANNEL", "There is no such channel")
+    return str(channel)
+
+
+def _since(message: dict[str, Any]) -> int | None:
+    since = message.get("since")
+    if since is None:
+        return None
+    text = str(since) if isinstance(since, str | int) and not isinstance(since, bool) else ""
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise Refused("INVALID_EVENT_ID", "`since` is the id of an event")
+    return int(text)
+
+
+def _text(message: dict[str, Any], field: str) -> str:
+    value = message.get(field)
+    if not isinstance(value, str):
+        raise Refused("INVALID_MESSAGE", f"`{field}` is text")
+    return value
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(name)
+
+
+async def _close(websocket: WebSocket, code: int) -> None:
+    if websocket.application_state is WebSocketState.CONNECTED:
+        with contextlib.suppress(RuntimeError, WebSocketDisconnect):
+            await websocket.close(code)
