@@ -14,7 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from app.dependencies.limits import rate_limit
+from app.dependencies.auth import default_limit
 from app.middleware.access_log import AccessLog
 from app.middleware.head import HeadMiddleware
 from app.middleware.limits import METHODS, InputLimits
@@ -121,7 +121,7 @@ def _middleware(settings: Settings, process_metrics: Metrics) -> list[Middleware
 
 
 def _add_routes(app: FastAPI) -> None:
-    limited = [Depends(rate_limit("default"))]
+    limited = [Depends(default_limit)]
     camel_case = CamelCase(SUCCESSORS)
     for router in (*RESOURCES, *BY_OFFSET):
         add_routes(app, router, prefix="/api/v1", dependencies=limited)

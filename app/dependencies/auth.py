@@ -6,6 +6,7 @@ from fastapi import Depends
 from fastapi.security import OAuth2PasswordBearer
 from starlette.requests import HTTPConnection, Request
 
+from app.dependencies.limits import check
 from app.errors import Forbidden, InvalidToken, Unauthenticated
 from app.middleware.request_context import context_of
 from app.resources import Resources
@@ -51,6 +52,19 @@ def bearer_token(connection: HTTPConnection) -> str | None:
     if scheme.lower() != "bearer" or not token.strip():
         raise InvalidToken("Send the header as: Authorization: Bearer TOKEN")
     return token.strip()
+
+
+async def default_limit(request: Request) -> None:
+    """Count every API call against the caller's limit, or the address's where nobody signed in.
+
+    Raises:
+        RateLimited: the limit is used up.
+        InvalidToken: credentials were sent that are not valid; guessing them counts as well.
+    """
+    try:
+        await authenticate(request)
+    finally:
+        await check(request, "default")
 
 
 class Caller(OAuth2PasswordBearer):

@@ -37,7 +37,7 @@ class IdempotentRoute(APIRoute):
     def get_route_handler(self) -> Handler:
         """Wrap the route's own handler where it creates something."""
         handler = super().get_route_handler()
-        if "POST" not in self.methods:
+        if "POST" not in (self.methods or ()):
             return handler
 
         async def idempotent(request: Request) -> Response:

@@ -89,7 +89,7 @@ def read_cursor(signer: CursorSigner, query: CursorQuery) -> Position | None:
     if query.sort.lstrip("-") == "created_at":
         value = datetime.fromisoformat(value)
     direction: Literal["after", "before"] = "before" if payload.get("d") else "after"
-    return Position(value, int(payload["i"]), direction)  # type: ignore[arg-type]
+    return Position(value, int(payload["i"]), direction)
 
 
 def write_cursor(

@@ -42,7 +42,7 @@ class Presence:
         if self._link is None or self._script is None:
             return here
         script = self._script
-        arguments = [self._process, by, f"{_PREFIX}process:", _LIFE_SECONDS]
+        arguments: list[str | int] = [self._process, by, f"{_PREFIX}process:", _LIFE_SECONDS]
         try:
             return int(await self._link.run(lambda _: script([f"{_PREFIX}room:{room}"], arguments)))
         except RedisAway:

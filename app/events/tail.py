@@ -78,7 +78,7 @@ class EventTail:
             # An id below may be taken and not yet visible: wait for who may have taken it.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LONGEST_START):
-                    while started and not await _has_passed(repository, started.next):
+                    while started and not await _has_passed(repository, started.next):  # noqa: ASYNC110
                         await asyncio.sleep(_GAP_PAUSE)
         await self._pubsub.subscribe(CHANNEL, self.wake)
 

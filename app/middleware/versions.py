@@ -44,7 +44,8 @@ class VersionNegotiation:
         version = _known(f"v{in_path[1]}") if in_path else _asked_for(scope)
         if not in_path:
             path = f"/api/{version}{path.removeprefix('/api')}"
-            scope = {**scope, "path": path, "raw_path": path.encode()}
+            # In place: those outside look at the route that is found here.
+            scope.update(path=path, raw_path=path.encode())
 
         async def send_with_version(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -86,7 +86,7 @@ class Metrics:
         if not is_multiprocess():
             return generate_latest(self._registry)
         merged = CollectorRegistry()
-        MultiProcessCollector(merged)
+        MultiProcessCollector(merged)  # type: ignore[no-untyped-call]
         return generate_latest(merged)
 
     def refresh(self) -> None:

@@ -45,11 +45,14 @@ class EventRepository:
     async def head(self) -> int:
         """Return the highest visible id, 0 where there is none."""
         statement = select(func.coalesce(func.max(events.c.id), 0))
-        return (await self._connection.execute(statement)).scalar_one()
+        head: int = (await self._connection.execute(statement)).scalar_one()
+        return head
 
     async def oldest(self) -> int | None:
         """Return the lowest id that is still kept."""
-        return (await self._connection.execute(select(func.min(events.c.id)))).scalar_one_or_none()
+        statement = select(func.min(events.c.id))
+        lowest: int | None = (await self._connection.execute(statement)).scalar_one_or_none()
+        return lowest
 
     async def horizon(self) -> Horizon | None:
         """Return which transactions are under way; None on SQLite, which has one writer."""

@@ -125,7 +125,7 @@ class UserRepository:
 def _conditions(
     role: Role | None, is_active: bool | None, q: str | None
 ) -> list[ColumnElement[bool]]:
-    found = [_LIVE]
+    found: list[ColumnElement[bool]] = [_LIVE]
     if role is not None:
         found.append(array_contains(users.c.roles, role))
     if is_active is not None:

@@ -1,5 +1,6 @@
 """The secret of a development machine: made on the first start, kept out of git, mode 600."""
 
+import contextlib
 import os
 import secrets
 import tempfile
@@ -19,10 +20,8 @@ def development_secret(folder: Path) -> str:
         try:
             with os.fdopen(descriptor, "w") as file:
                 file.write(secrets.token_urlsafe(48))
-            try:
+            with contextlib.suppress(FileExistsError):  # another process was faster: use its secret
                 os.link(temporary, path)
-            except FileExistsError:
-                pass  # another process was faster: use its secret
         finally:
             Path(temporary).unlink()
     path.chmod(0o600)

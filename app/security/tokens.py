@@ -171,7 +171,7 @@ class TokenIssuer:
         if not isinstance(roles, list) or not all(isinstance(role, str) for role in roles):
             raise ValueError("roles are a list of names")
         if not isinstance(jti, str):
-            raise ValueError("jti is a string")
+            raise TypeError("jti is a string")
         return AccessClaims(
             user_id=_id(claims["sub"]),
             session_id=_id(claims["sid"]),

@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import asyncpg
@@ -13,7 +13,6 @@ from alembic.script import ScriptDirectory
 
 from tests.backends import ROOT, Backend, Foundation, fresh_database, run_alembic, run_aside
 
-
 SCHEMA_OF_POSTGRES = """
     SELECT format('column %s.%s %s %s %s', table_name, column_name, data_type, is_nullable,
                   column_default)
@@ -22,8 +21,8 @@ SCHEMA_OF_POSTGRES = """
     UNION ALL SELECT format('%s %s', conname, pg_get_constraintdef(oid))
       FROM pg_constraint WHERE connamespace = 'public'::regnamespace
     UNION ALL SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal
-    UNION ALL SELECT format('function %s', proname)
-      FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+    UNION ALL SELECT pg_get_functiondef(oid) FROM pg_proc
+     WHERE pronamespace = 'public'::regnamespace
     UNION ALL SELECT format('type %s', typname)
       FROM pg_type WHERE typnamespace = 'public'::regnamespace AND typtype IN ('e', 'd')
 """
@@ -53,7 +52,7 @@ def revisions() -> list[str]:
 def schema(url: str) -> set[str]:
     """Return a line for each table, column, index, constraint, trigger and function."""
     if url.startswith("sqlite"):
-        with sqlite3.connect(url.removeprefix("sqlite:///")) as connection:
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection:
             rows = connection.execute(SCHEMA_OF_SQLITE).fetchall()
         return {row[0] for row in rows}
 
