@@ -61,12 +61,12 @@ clean: ## Remove .venv and what the tools leave; your data in var/ stays
 # ── The virtual environment ─────────────────────────────────────────────────────────────────────
 
 # Installed again only when its lock has changed. What the tests need includes what it runs on.
-$(VENV)/runtime: requirements.lock $(BIN)/kingpost
+$(VENV)/runtime: requirements.lock | $(BIN)/kingpost
 	@echo "Installing requirements.lock …"
 	@$(PIP_INSTALL) -r requirements.lock
 	@touch $@
 
-$(VENV)/development: requirements-dev.lock $(BIN)/kingpost
+$(VENV)/development: requirements-dev.lock | $(BIN)/kingpost
 	@echo "Installing requirements-dev.lock …"
 	@$(PIP_INSTALL) -r requirements-dev.lock
 	@touch $(VENV)/runtime $@

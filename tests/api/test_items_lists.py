@@ -86,7 +86,9 @@ async def test_both_kinds_of_page_walk_the_same_order(
     assert [item["price"] for item in by_offset.json()["items"]] == expected
     walked, cursor = [], None
     while True:
-        query = {**mine, "sort": sort, "limit": 1, **({"cursor": cursor} if cursor else {})}
+        query: dict[str, Any] = {**mine, "sort": sort, "limit": 1}
+        if cursor:
+            query["cursor"] = cursor
         page = (await client.get("/api/v2/items", params=query)).json()
         walked += page["items"]
         cursor = page["nextCursor"]
@@ -116,13 +118,14 @@ async def test_a_cursor_is_only_good_for_its_own_list(client: AsyncClient) -> No
     page = (await client.get("/api/v2/items", params={**mine, "limit": 1})).json()
     cursor = page["nextCursor"]
     tampered = ("B" if cursor[0] == "A" else "A") + cursor[1:]
-    for query in (
+    queries: tuple[dict[str, Any], ...] = (
         {**mine, "cursor": tampered},
         {**mine, "cursor": cursor, "sort": "-price"},
         {"cursor": cursor},
         {**mine, "cursor": cursor, "q": "item"},
         {**mine, "cursor": "garbage"},
-    ):
+    )
+    for query in queries:
         answer = await client.get("/api/v2/items", params=query)
         assert answer.status_code == 400, query
         assert answer.json()["error_code"] == "INVALID_CURSOR"
@@ -142,7 +145,9 @@ async def test_cursor_pages_neither_skip_nor_repeat_under_writers(client: AsyncC
     known = {item["id"] for item in before if item["name"] != "Late"}
     cursor = None
     for _ in range(200):
-        query = {**mine, "sort": "-price", "limit": 4, **({"cursor": cursor} if cursor else {})}
+        query: dict[str, Any] = {**mine, "sort": "-price", "limit": 4}
+        if cursor:
+            query["cursor"] = cursor
         page = (await client.get("/api/v2/items", params=query)).json()
         walked += [item["id"] for item in page["items"]]
         cursor = page["nextCursor"]

@@ -1,0 +1,52 @@
+"""How Gunicorn serves Kingpost: `gunicorn -c gunicorn.conf.py app.main:app`."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from app.cpus import usable_cpus
+
+bind = f"{os.environ.get('HOST', '0.0.0.0')}:{os.environ.get('PORT', '8000')}"
+is_shared = bool(os.environ.get("REDIS_URL") or os.environ.get("REDIS_URL_FILE"))
+workers = int(os.environ.get("WEB_CONCURRENCY") or (usable_cpus() if is_shared else 1))
+worker_class = "app.worker.KingpostWorker"
+reuse_port = True  # each worker its own queue: a shared one can give all connections to one worker
+
+# The timeout ladder: the worker's graceful end < Gunicorn's < the orchestrator's grace (60 s).
+timeout = 30  # a worker whose loop stood still for this long is replaced
+graceful_timeout = 40
+keepalive = 75  # longer than the proxy in front keeps its connections (60 s)
+
+_SHARED_MEMORY = "/dev/shm"  # noqa: S108 - a heartbeat must not wait for a disk
+worker_tmp_dir = _SHARED_MEMORY if Path(_SHARED_MEMORY).is_dir() else None
+control_socket_disable = True
+accesslog = None  # the service writes its own line
+errorlog = "-"
+backlog = 2048
+
+
+def on_starting(_server: Any) -> None:
+    """Give the workers an empty folder to share their metrics in."""
+    if workers > 1 and "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="kingpost-metrics-")
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    if folder:
+        shutil.rmtree(folder, ignore_errors=True)
+        Path(folder).mkdir(parents=True)
+
+
+def child_exit(_server: Any, worker: Any) -> None:
+    """Count a dead worker's gauges no more."""
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        from prometheus_client import multiprocess
+
+        multiprocess.mark_process_dead(worker.pid)
+
+
+def on_exit(_server: Any) -> None:
+    """Remove the folder that `on_starting` made."""
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR", "")
+    if "kingpost-metrics-" in folder:
+        shutil.rmtree(folder, ignore_errors=True)
