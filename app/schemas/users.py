@@ -11,7 +11,7 @@ from app.security.principal import Role
 
 Username = Annotated[
     str,
-    StringConstraints(strip_whitespace=True, pattern=r"^[\p{L}\p{N}._-]+$"),
+    StringConstraints(strip_whitespace=True, pattern=r"^[\w.-]+$"),
     Field(min_length=3, max_length=50, examples=["ada"]),
 ]
 FullName = Annotated[Line, Field(max_length=100, examples=["Ada Lovelace"])]
