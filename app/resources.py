@@ -145,10 +145,11 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
         cache=cache,
         passwords=passwords,
         authenticator=authenticator,
-        accounts=Accounts(db, passwords, secret),
+        accounts=Accounts(db, passwords, secret, on_change=authenticator.forget_user),
         sessions=Sessions(
             db,
             tokens,
+            authenticator,
             secret=secret,
             previous_secret=previous_secret,
             idle_life=timedelta(days=settings.refresh_token_days),

@@ -173,7 +173,8 @@ def run_alembic(command: Callable[..., Any], url: str, *arguments: str) -> None:
 def async_url(url: str) -> str:
     """Name the drivers that the service uses."""
     scheme, separator, rest = url.partition("://")
-    drivers = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
+    postgres = "postgresql+asyncpg"
+    drivers = {"sqlite": "sqlite+aiosqlite", "postgresql": postgres, "postgres": postgres}
     return f"{drivers.get(scheme, scheme)}{separator}{rest}"
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import unicodedata
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any
@@ -43,8 +43,16 @@ def folded(name: str) -> str:
 class Accounts:
     """The rules of accounts."""
 
-    def __init__(self, db: Database, passwords: PasswordHasher, secret: bytes) -> None:
+    def __init__(
+        self,
+        db: Database,
+        passwords: PasswordHasher,
+        secret: bytes,
+        *,
+        on_change: Callable[[int], None] = lambda _: None,
+    ) -> None:
         self._db = db
+        self._on_change = on_change  # told here at once; other workers hear of it by the event
         self._passwords = passwords
         self._key = derive_key(secret, "login-failures")
         self._guessing: dict[str, asyncio.Lock] = {}
@@ -120,6 +128,7 @@ class Accounts:
         async with self._db.transaction() as connection:
             await UserRepository(connection).change(user.id, {"password_hash": password_hash})
             await SessionRepository(connection).end(user.id, but=principal.session_id)
+        self._on_change(user.id)
 
     async def get(self, user_id: int) -> User:
         """Return an account.
@@ -154,6 +163,7 @@ class Accounts:
                 raise NotFound("There is no such user")
             if not user.is_active:
                 await SessionRepository(connection).end(user_id)
+        self._on_change(user_id)
         return user
 
     async def delete(self, user_id: int) -> None:
@@ -186,6 +196,7 @@ class Accounts:
                 raise NotFound("There is no such user")
             await SessionRepository(connection).end(user_id)
             await ItemRepository(connection).delete_all_of(user_id)
+        self._on_change(user_id)
 
     def _failure_keys(self, account: str, device: Device) -> tuple[str, str]:
         """Return the keys of the guesses from this neighbourhood and from anywhere."""

@@ -17,6 +17,7 @@ from app.security.opaque import digest, keyed_digest, new_secret
 from app.security.principal import Principal
 from app.security.signing import derive_key
 from app.security.tokens import TokenIssuer
+from app.services.authentication import Authenticator
 
 REFRESH_GRACE = timedelta(seconds=10)  # two tabs waking together, or an answer that got lost
 TICKET_LIFE = timedelta(seconds=30)
@@ -38,6 +39,7 @@ class Sessions:
         self,
         db: Database,
         tokens: TokenIssuer,
+        authenticator: Authenticator,
         *,
         secret: bytes,
         previous_secret: bytes | None,
@@ -45,6 +47,7 @@ class Sessions:
     ) -> None:
         self._db = db
         self._tokens = tokens
+        self._authenticator = authenticator
         secrets_known = [secret, *([previous_secret] if previous_secret else [])]
         self._keys = [derive_key(each, "refresh-token") for each in secrets_known]
         self._idle_life = idle_life
@@ -86,24 +89,25 @@ class Sessions:
         if generation == current.generation - 1 and is_within_grace and current.ended_at is None:
             return self._pair(current, user.roles)
         if current.ended_at is None:
-            async with self._db.transaction() as connection:
-                await SessionRepository(connection).end(user.id, only=session.id)
+            await self.end_one(user.id, session.id)
         raise TokenReused
 
     async def end(self, principal: Principal) -> None:
         """End the session that a request came with."""
-        async with self._db.transaction() as connection:
-            await SessionRepository(connection).end(principal.user_id, only=principal.session_id)
+        await self.end_one(principal.user_id, principal.session_id)
 
     async def end_one(self, user_id: int, session_id: int) -> bool:
         """End one of a user's sessions; tell whether there was one."""
         async with self._db.transaction() as connection:
-            return bool(await SessionRepository(connection).end(user_id, only=session_id))
+            ended = await SessionRepository(connection).end(user_id, only=session_id)
+        self._authenticator.forget_session(session_id)  # other workers hear of it by the event
+        return bool(ended)
 
     async def end_all(self, user_id: int) -> None:
         """End every session of a user."""
         async with self._db.transaction() as connection:
             await SessionRepository(connection).end(user_id)
+        self._authenticator.forget_user(user_id)
 
     async def listed(self, user_id: int) -> list[Session]:
         """Return a user's open sessions."""
