@@ -72,19 +72,15 @@ def _serve(settings: Settings) -> int:
     _greet(settings, password)
     import uvicorn
 
+    from app import server
+
     uvicorn.run(
         "app.main:app",
         host=settings.host,
         port=settings.port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        ws="websockets-sansio",
-        ws_per_message_deflate=False,
         ws_ping_interval=settings.websocket_ping_seconds,
-        ws_max_size=2**20,
         timeout_graceful_shutdown=10,
+        **server.OPTIONS,
     )
     return 0
 

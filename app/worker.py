@@ -4,19 +4,16 @@ from typing import Any, ClassVar
 
 from uvicorn_worker import UvicornWorker
 
+from app import server
+
 
 class KingpostWorker(UvicornWorker):  # type: ignore[misc]
     """Runs the app on uvloop and httptools, and ends within Gunicorn's graceful timeout."""
 
     CONFIG_KWARGS: ClassVar[dict[str, Any]] = {
+        **server.OPTIONS,
         "loop": "uvloop",
         "http": "httptools",
-        "ws": "websockets-sansio",  # 32 KiB a connection; with deflate it would be 128
-        "ws_per_message_deflate": False,
-        "ws_max_size": 2**20,  # the service answers 1009 from 64 KiB on; this is the net under it
         "ws_ping_interval": 20.0,
-        "server_header": False,
-        "proxy_headers": False,  # the app believes its own list of proxies
-        "access_log": False,
         "timeout_graceful_shutdown": 30,  # below graceful_timeout, or the lifespan is cut off
     }

@@ -12,6 +12,8 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
+from app.server import OPTIONS
+
 
 @dataclass(frozen=True)
 class LiveServer:
@@ -71,12 +73,8 @@ async def serving(app: FastAPI) -> AsyncIterator[LiveServer]:
     config = uvicorn.Config(
         app,
         lifespan="off",
-        ws="websockets-sansio",
-        ws_per_message_deflate=False,
-        proxy_headers=False,
-        access_log=False,
-        log_config=None,
         timeout_graceful_shutdown=1,
+        **OPTIONS,
     )
     server = _Server(config)
     with socket.socket() as listener:

@@ -9,8 +9,6 @@ from app.security.principal import Principal
 _ITEM = re.compile(r"item:([1-9][0-9]{0,18})")
 _ROOM = re.compile(r"room:[A-Za-z0-9_.-]{1,64}")
 _PLAIN = frozenset({"items", "jobs", "me"})
-# Whose events are about an account itself and not about a thing in the catalogue.
-_PERSONAL = frozenset({"user", "job"})
 
 
 def is_channel(name: object) -> bool:
@@ -37,8 +35,8 @@ def channels_of(event: Event) -> tuple[str, ...]:
         item_id = event.data.get("item_id", event.subject_id)
         return ("items", f"item:{item_id}")
     if event.subject == "job":
-        return ("jobs", "me")
-    return ("me",) if event.subject in _PERSONAL else ()
+        return ("jobs",)
+    return ("me",) if event.subject == "user" else ()
 
 
 def may_receive(principal: Principal | None, channel: str, event: Event) -> bool:

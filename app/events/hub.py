@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,26 +39,28 @@ class Subscriber:
     principal: Principal | None
     render: Render
     limit: int
+    channels: set[str] = field(default_factory=set)
     waiting: asyncio.Queue[str | None] = field(init=False)
-    close_code: int | None = None
-    # channel → the frames that arrived while its backlog was being read, None when live.
-    channels: dict[str, list[tuple[int, str]] | None] = field(default_factory=dict)
+    closing: asyncio.Future[int] = field(init=False)  # the code to close with, once it is to end
 
     def __post_init__(self) -> None:
         self.waiting = asyncio.Queue(self.limit)
+        self.closing = asyncio.get_running_loop().create_future()
 
     def offer(self, frame: str) -> None:
         """Queue a frame; a full queue ends the connection."""
+        if self.closing.done():
+            return
         try:
             self.waiting.put_nowait(frame)
         except asyncio.QueueFull:
             self.cut_off(TRY_AGAIN_LATER)
 
     def cut_off(self, code: int) -> None:
-        """Let the writer close the connection, ahead of all that waits."""
-        if self.close_code is not None:
+        """End the connection, ahead of all that waits; `None` wakes a reader of the queue."""
+        if self.closing.done():
             return
-        self.close_code = code
+        self.closing.set_result(code)
         while not self.waiting.empty():
             self.waiting.get_nowait()
         self.waiting.put_nowait(None)
@@ -115,26 +117,45 @@ class Hub:
         """The id of the last event that was handed on."""
         return self._tail.position
 
-    async def subscribe(self, subscriber: Subscriber, channel: str, since: int | None) -> None:
-        """Send a channel's events from now on, or from after `since` on, without a gap.
+    async def subscribe(self, subscriber: Subscriber, channel: str) -> None:
+        """Send a channel's events from now on."""
+        if channel in subscriber.channels:
+            return
+        self._add(subscriber, channel)
+        if channel.startswith("room:"):
+            await self._join(subscriber, channel)
+
+    async def resume(
+        self, subscriber: Subscriber, channels: Set[str], since: int
+    ) -> AsyncGenerator[str, None]:
+        """Yield the frames of channels' events after `since`; then subscribe to them, gaplessly.
+
+        The caller sends each before it asks for the next: a backlog is as long as it is, and waits
+        for its own reader alone.
 
         Raises:
             EventsExpired: events after `since` are not kept any more.
             BadRequest: `since` has not happened yet.
         """
-        if since is not None:
-            await self._check_since(since)
-        if channel not in subscriber.channels and channel.startswith("room:"):
-            await self._join(subscriber, channel)
-        subscriber.channels[channel] = None if since is None else []
-        self._by_channel[channel].add(subscriber)
-        if since is not None:
-            await self._replay(subscriber, channel, since)
+        await self.check_since(since)
+        position = since
+        while position < (until := self._tail.position):
+            async with self._db.read() as connection:
+                page = await EventRepository(connection).after(position, _PAGE)
+            position = page[-1].id if len(page) == _PAGE and page[-1].id < until else until
+            for event in page:
+                for channel in channels & set(channels_of(event)):
+                    if event.id <= position and may_receive(subscriber.principal, channel, event):
+                        yield subscriber.render(channel, event)
+        # Nothing was awaited since the comparison: the next event that is handed on is the next.
+        for channel in channels:
+            self._add(subscriber, channel)
 
     async def unsubscribe(self, subscriber: Subscriber, channel: str) -> None:
         """Send a channel's events no more."""
-        if subscriber.channels.pop(channel, self) is self:
+        if channel not in subscriber.channels:
             return
+        subscriber.channels.discard(channel)
         members = self._by_channel[channel]
         members.discard(subscriber)
         if not members:
@@ -162,11 +183,7 @@ class Hub:
             frame = frames.get(subscriber.render)
             if frame is None:
                 frame = frames[subscriber.render] = subscriber.render(channel, event)
-            buffer = subscriber.channels.get(channel)
-            if buffer is None:
-                subscriber.offer(frame)
-            else:
-                buffer.append((event.id, frame))
+            subscriber.offer(frame)
 
     async def publish(self, channel: str, sender: Principal, data: Any) -> None:
         """Send a message to everyone in a room, on every worker."""
@@ -194,7 +211,17 @@ class Hub:
     def _of(self, principal: Principal | None) -> set[Subscriber]:
         return self._anonymous if principal is None else self._by_user[principal.user_id]
 
-    async def _check_since(self, since: int) -> None:
+    def _add(self, subscriber: Subscriber, channel: str) -> None:
+        subscriber.channels.add(channel)
+        self._by_channel[channel].add(subscriber)
+
+    async def check_since(self, since: int) -> None:
+        """Refuse to go on after an event that cannot be gone on after.
+
+        Raises:
+            EventsExpired: events after `since` are not kept any more.
+            BadRequest: `since` has not happened yet.
+        """
         if since > self._tail.position:
             raise BadRequest("There is no such event yet")
         async with self._db.read() as connection:
@@ -202,28 +229,6 @@ class Hub:
         kept_from = oldest if oldest is not None else self._tail.position + 1
         if since < min(kept_from, self._tail.position + 1) - 1:
             raise EventsExpired
-
-    async def _replay(self, subscriber: Subscriber, channel: str, since: int) -> None:
-        """Send the backlog up to where the live events began, then what arrived meanwhile."""
-        until, position = self._tail.position, since
-        while position < until:
-            async with self._db.read() as connection:
-                page = await EventRepository(connection).after(position, _PAGE)
-            if not page:
-                break
-            position = page[-1].id
-            for event in page:
-                if event.id > until or channel not in channels_of(event):
-                    continue
-                if may_receive(subscriber.principal, channel, event):
-                    # A backlog is as long as it is: wait for the reader, it is its own.
-                    await subscriber.waiting.put(subscriber.render(channel, event))
-        buffered = subscriber.channels.get(channel) or []
-        if channel in subscriber.channels:
-            subscriber.channels[channel] = None
-        for event_id, frame in buffered:
-            if event_id > until:
-                subscriber.offer(frame)
 
     async def _recheck(self, user_id: int) -> None:
         for subscriber in tuple(self._by_user.get(user_id, ())):

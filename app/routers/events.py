@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Set
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query
@@ -12,7 +12,6 @@ from app.dependencies.auth import OptionalUser
 from app.dependencies.resources import CurrentResources
 from app.errors import Unauthenticated, Unprocessable
 from app.events.channels import is_channel, is_room, item_id_of, wire_form
-from app.events.hub import Subscriber
 from app.models.events import Event
 from app.resources import Resources
 from app.schemas.problems import problems
@@ -56,34 +55,42 @@ async def stream_events(
         viewer = await resources.authenticator.principal_of(session_id, user_id)
     await _check_channels(channel, viewer, resources)
     since = _parsed_id(last_event_id)
-    subscriber = resources.hub.connect(viewer, _sse)
-    try:
-        for name in dict.fromkeys(channel):
-            await resources.hub.subscribe(subscriber, name, since)
-    except BaseException:
-        await resources.hub.disconnect(subscriber)
-        raise
+    if since is not None:
+        await resources.hub.check_since(since)
+    # An event has one id here, however many channels it is on: `items` has all of each item's.
+    names = {name for name in channel if item_id_of(name) is None or "items" not in channel}
     return StreamingResponse(
-        _stream(subscriber, resources), media_type="text/event-stream", headers=_HEADERS
+        _stream(viewer, names, since, resources), media_type="text/event-stream", headers=_HEADERS
     )
 
 
-async def _stream(subscriber: Subscriber, resources: Resources) -> AsyncIterator[str]:
+async def _stream(
+    viewer: Principal | None, channels: Set[str], since: int | None, resources: Resources
+) -> AsyncIterator[str]:
+    hub = resources.hub
+    subscriber = hub.connect(viewer, _sse)
     resources.metrics.streams.inc()
     try:
+        if since is None:
+            for name in channels:
+                await hub.subscribe(subscriber, name)
         yield "retry: 1000\n\n"
+        if since is not None:
+            async for frame in hub.resume(subscriber, channels, since):
+                yield frame
         while True:
             try:
-                frame = await asyncio.wait_for(subscriber.waiting.get(), HEARTBEAT_SECONDS)
+                async with asyncio.timeout(HEARTBEAT_SECONDS):
+                    waiting = await subscriber.waiting.get()
             except TimeoutError:
                 yield ": alive\n\n"
                 continue
-            if frame is None:  # told to come back, cut off, or signed out
+            if waiting is None:  # told to come back, cut off, or signed out
                 return
-            yield frame
+            yield waiting
     finally:
         resources.metrics.streams.dec()
-        await resources.hub.disconnect(subscriber)
+        await hub.disconnect(subscriber)
 
 
 async def _check_channels(

@@ -24,7 +24,7 @@ MAX_MESSAGE = 64 * 1024  # bytes
 MAX_CHANNELS = 100
 MAX_DEPTH = 32
 _AUTHENTICATE_WITHIN = 5.0  # seconds
-_STRIKES = 20  # refused messages in a row until a client that is too fast is closed
+_STRIKES = 20  # more refused messages than good ones, and a client that is too fast is closed
 UNSUPPORTED_DATA, MESSAGE_TOO_BIG = 1003, 1009
 
 
@@ -91,9 +91,15 @@ class Connection:
         writer = asyncio.create_task(self._write())
         reader = asyncio.create_task(self._read())
         try:
-            done, _ = await asyncio.wait({writer, reader}, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+            # The writer may be held for good by a peer that does not read.
+            closing = self._subscriber.closing
+            ends: set[asyncio.Future[Any]] = {writer, reader, closing}
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if closing.done():
+                raise Closed(closing.result())
+            for task in (writer, reader):
+                if task.done():
+                    task.result()
         finally:
             for task in (writer, reader):
                 task.cancel()
@@ -136,12 +142,14 @@ class Connection:
             remaining = min(self._expires_at - time.time(), 3600.0)
             if remaining <= 0:
                 raise Closed(POLICY_VIOLATION)
+            # Not wait_for: before Python 3.12 it can swallow a cancellation.
             try:
-                frame = await asyncio.wait_for(waiting.get(), remaining)
+                async with asyncio.timeout(remaining):
+                    frame = await waiting.get()
             except TimeoutError:
                 continue
             if frame is None:
-                raise Closed(self._subscriber.close_code or POLICY_VIOLATION)
+                return
             await self._websocket.send_text(frame)
             self._resources.metrics.socket_messages.labels("out").inc()
 
@@ -170,7 +178,7 @@ class Connection:
 
     def _slow_down(self) -> None:
         if self._bucket.take():
-            self._strikes = 0
+            self._strikes = max(0, self._strikes - 1)
             return
         self._strikes += 1
         if self._strikes > _STRIKES:
@@ -213,7 +221,13 @@ class Connection:
         item_id = item_id_of(channel)
         if item_id is not None:
             await self._require_readable(item_id)
-        await self._hub.subscribe(self._subscriber, channel, since)
+        if since is None:
+            await self._hub.subscribe(self._subscriber, channel)
+        elif is_room(channel) or channel in channels:
+            raise Refused("CANNOT_RESUME", "Rooms keep nothing; others are to be left first")
+        else:
+            async for frame in self._hub.resume(self._subscriber, {channel}, since):
+                await self._websocket.send_text(frame)
         self._send(type="subscribed", channel=channel, event_id=str(self._hub.position))
 
     async def _require_readable(self, item_id: int) -> None:

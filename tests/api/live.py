@@ -42,7 +42,7 @@ class Socket:
 
     async def is_quiet(self) -> bool:
         """Tell whether nothing waited: what was sent before a ping comes before its pong."""
-        return (await self.ask(action="ping"))["type"] == "pong"
+        return bool((await self.ask(action="ping"))["type"] == "pong")
 
     async def close_code(self) -> int | None:
         """Return the code that the server closes with."""
@@ -67,7 +67,7 @@ async def socket(
 
 @asynccontextmanager
 async def listening(
-    server: LiveServer, tokens: Tokens, *channels: str, since: str | None = None
+    server: LiveServer, tokens: Tokens, *channels: str, since: Any = None
 ) -> AsyncIterator[Socket]:
     """A socket that is welcome and subscribed."""
     async with socket(server, tokens) as live:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.api.live import listening, socket
 from tests.conftest import MakeApp
@@ -157,7 +157,8 @@ async def test_an_event_id_that_cannot_be_is_an_error(
 ) -> None:
     tokens = await new_user(client)
     async with listening(server, tokens) as live:
-        for since in ("abc", -1, True, [], 1.5, "9" * 40):
+        impossible: tuple[object, ...] = ("abc", -1, True, [], 1.5, "9" * 40)
+        for since in impossible:
             answer = await live.ask(action="subscribe", channel="items", since=since)
             assert answer["error_code"] == "INVALID_EVENT_ID", since
         future = await live.ask(action="subscribe", channel="items", since=10**17)
@@ -262,7 +263,7 @@ async def test_too_many_messages_are_an_error_then_1008(
         while code is None:
             try:
                 kinds.append((await live.receive()).get("error_code", "pong"))
-            except Exception:
+            except ConnectionClosed:
                 code = await live.close_code()
         assert code == 1008
         assert "pong" in kinds
