@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from typing import Any
 
 import asyncpg
+from pydantic_core import from_json
 from sqlalchemy import event, exc
 from sqlalchemy.engine import Connection as SyncConnection
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -241,6 +242,7 @@ def _create_engine(settings: Settings) -> AsyncEngine:
         "pool_size": settings.database_pool_size,
         "max_overflow": settings.database_max_overflow,
         "pool_timeout": settings.database_pool_timeout,
+        "json_deserializer": from_json,
         "hide_parameters": True,  # an error's text must not carry a password hash into the log
     }
     if url.startswith("sqlite"):

@@ -36,6 +36,20 @@ UtcDateTime = DateTime(timezone=True).with_variant(_SqliteUtcDateTime(), "sqlite
 # SQLite numbers rows by itself only for INTEGER PRIMARY KEY.
 Id = BigInteger().with_variant(Integer, "sqlite")
 
-StringList = ARRAY(Text).with_variant(JSON, "sqlite")
+
+class _TextArray(TypeDecorator[list[str]]):
+    """The driver takes and gives lists of text as they are: nothing to do for each of them."""
+
+    impl = ARRAY(Text)
+    cache_ok = True
+
+    def bind_processor(self, dialect: Dialect) -> None:
+        return None
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> None:
+        return None
+
+
+StringList = _TextArray().with_variant(JSON(), "sqlite")
 
 JsonObject = JSONB().with_variant(JSON, "sqlite")

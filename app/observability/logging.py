@@ -2,9 +2,11 @@
 
 import logging
 import sys
+from functools import lru_cache
 from typing import Any
 
 import structlog
+from pydantic_core import to_json
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from app.settings import Settings
@@ -36,7 +38,7 @@ def configure_logging(settings: Settings, *, context: Any) -> None:
     renderers: list[Processor] = (
         [structlog.dev.ConsoleRenderer()]
         if is_pretty
-        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(_json)]
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
@@ -57,6 +59,15 @@ def configure_logging(settings: Settings, *, context: Any) -> None:
 
 def _redact(_: WrappedLogger, __: str, entry: EventDict) -> EventDict:
     for key in entry:
-        if any(secret in key.lower() for secret in _SECRETS):
+        if _is_secret(key):
             entry[key] = "[redacted]"
     return entry
+
+
+@lru_cache(1024)
+def _is_secret(key: str) -> bool:
+    return any(secret in key.lower() for secret in _SECRETS)
+
+
+def _json(entry: EventDict, **_: Any) -> str:
+    return to_json(entry, fallback=repr).decode()

@@ -7,14 +7,16 @@ from functools import cache
 from typing import Any, Literal
 
 from sqlalchemy import (
+    Boolean,
     ColumnElement,
     Executable,
+    Integer,
     Row,
     Select,
     bindparam,
     func,
     insert,
-    literal,
+    literal_column,
     or_,
     select,
     true,
@@ -35,6 +37,7 @@ from app.schemas.items import ItemOut
 from app.security.principal import Principal
 
 RESTORABLE_FOR = timedelta(days=30)
+_NOBODY = 0  # owns nothing
 
 _COLUMNS = [column for column in items.c if column.name != "search_text"]
 _BY_ID = select(*_COLUMNS).where(items.c.id == bindparam("id"))
@@ -87,20 +90,16 @@ class ItemRepository:
         self, wanted: ItemFilter, viewer: Principal | None, sort: str, *, skip: int, limit: int
     ) -> tuple[list[Item], int]:
         """Return a page by offset and how many items the whole list has, in one statement."""
-        conditions = self._conditions(wanted, viewer)
-        total = select(func.count()).select_from(items).where(*conditions).scalar_subquery()
-        statement = (
-            _sorted(select(*_COLUMNS, total.label("total")).where(*conditions), sort)
-            .offset(skip)
-            .limit(limit)
-        )
-        rows = (await self._connection.execute(statement)).all()
+        asked = self._asked(wanted, viewer)
+        statement = _page(frozenset(asked), sort, self._is_postgres)
+        parameters = {**asked, "skip": skip, "limit": limit}
+        rows = (await self._connection.execute(statement, parameters)).all()
         if rows:
             return [Item._make(row[:-1]) for row in rows], rows[0].total
         if skip == 0:
             return [], 0
-        count = select(func.count()).select_from(items).where(*conditions)
-        return [], (await self._connection.execute(count)).scalar_one()
+        count = _count(frozenset(asked), self._is_postgres)
+        return [], (await self._connection.execute(count, asked)).scalar_one()
 
     async def slice(
         self,
@@ -112,13 +111,14 @@ class ItemRepository:
         limit: int,
     ) -> list[Item]:
         """Return up to `limit` items beside a position, in the list's order, by an index."""
-        backwards = position is not None and position.direction == "before"
-        statement = select(*_COLUMNS).where(*self._conditions(wanted, viewer))
+        asked = self._asked(wanted, viewer)
+        direction = position.direction if position else None
+        statement = _slice(frozenset(asked), sort, direction, self._is_postgres)
+        parameters = {**asked, "limit": limit}
         if position is not None:
-            statement = statement.where(_beside(position, sort))
-        statement = _sorted(statement, sort, backwards=backwards).limit(limit)
-        found = _items((await self._connection.execute(statement)).all())
-        return found[::-1] if backwards else found
+            parameters |= {"place_value": position.value, "place_id": position.id}
+        found = _items((await self._connection.execute(statement, parameters)).all())
+        return found[::-1] if direction == "before" else found
 
     async def add(self, owner_id: int, values: Mapping[str, Any]) -> Item:
         """Create an item and record that, in one statement."""
@@ -185,10 +185,10 @@ class ItemRepository:
         rank = (
             func.row_number().over(partition_by=items.c.owner_id, order_by=items.c.id).label("rank")
         )
+        asked = self._asked(ItemFilter(), viewer)
+        conditions = _conditions(frozenset(asked), self._is_postgres)
         ranked = (
-            select(*_COLUMNS, rank)
-            .where(items.c.owner_id.in_(owner_ids), *self._conditions(ItemFilter(), viewer))
-            .subquery()
+            select(*_COLUMNS, rank).where(items.c.owner_id.in_(owner_ids), *conditions).subquery()
         )
         statement = (
             select(*[ranked.c[column.name] for column in _COLUMNS])
@@ -196,7 +196,7 @@ class ItemRepository:
             .order_by(ranked.c.owner_id, ranked.c.id)
         )
         owned: dict[int, list[Item]] = {owner_id: [] for owner_id in owner_ids}
-        for item in _items((await self._connection.execute(statement)).all()):
+        for item in _items((await self._connection.execute(statement, asked)).all()):
             owned[item.owner_id].append(item)
         return owned
 
@@ -248,34 +248,20 @@ class ItemRepository:
         )
         return [(name, number) for name, number in await self._connection.execute(statement)]
 
-    def _conditions(
-        self, wanted: ItemFilter, viewer: Principal | None
-    ) -> list[ColumnElement[bool]]:
-        found: list[ColumnElement[bool]] = [items.c.deleted_at.is_(None)]
-        if viewer is None:
-            found.append(items.c.visibility == Visibility.PUBLIC.value)
-        elif not viewer.is_admin:
-            found.append(
-                or_(
-                    items.c.visibility == Visibility.PUBLIC.value,
-                    items.c.owner_id == viewer.user_id,
-                )
-            )
+    def _asked(self, wanted: ItemFilter, viewer: Principal | None) -> dict[str, Any]:
+        """Return what a list asks for as parameters; their names decide which conditions it has."""
+        asked: dict[str, Any] = {
+            "min_price_cents": wanted.min_price_cents,
+            "max_price_cents": wanted.max_price_cents,
+            "on_sale": wanted.on_sale,
+            "owner_id": wanted.owner_id,
+            "tags": list(wanted.tags) or None,
+        }
         if wanted.q:
-            match = search.matches(wanted.q, is_postgres=self._is_postgres)
-            if match is not None:
-                found.append(match)
-        if wanted.min_price_cents is not None:
-            found.append(items.c.price_cents >= wanted.min_price_cents)
-        if wanted.max_price_cents is not None:
-            found.append(items.c.price_cents <= wanted.max_price_cents)
-        if wanted.on_sale is not None:
-            discounted = items.c.discount_basis_points > 0
-            found.append(discounted if wanted.on_sale else ~discounted)
-        if wanted.owner_id is not None:
-            found.append(items.c.owner_id == wanted.owner_id)
-        found.extend(array_contains(items.c.tags, tag) for tag in wanted.tags)
-        return found
+            asked["search_query"] = search.search_query(wanted.q, is_postgres=self._is_postgres)
+        if viewer is None or not viewer.is_admin:
+            asked["viewer_id"] = viewer.user_id if viewer else _NOBODY
+        return {name: value for name, value in asked.items() if value is not None}
 
     async def _update(
         self, kind: EventKind, changed: Item, columns: Mapping[str, Any]
@@ -364,15 +350,61 @@ def _sorted(statement: Select[Any], sort: str, *, backwards: bool = False) -> Se
     return statement.order_by(*(c.desc() if descending else c.asc() for c in columns))
 
 
-def _beside(position: Position, sort: str) -> ColumnElement[bool]:
-    """Return the condition for rows beyond a position, as a row comparison that an index serves."""
+def _beside(direction: str, sort: str) -> ColumnElement[bool]:
+    """Return the condition for rows beyond a place, as a row comparison that an index serves."""
     column = _SORT_COLUMNS[sort.lstrip("-")]
-    forwards = sort.startswith("-") == (position.direction == "before")
+    forwards = sort.startswith("-") == (direction == "before")
+    here_id = bindparam("place_id", type_=items.c.id.type)
     if column is items.c.id:
-        return items.c.id > position.id if forwards else items.c.id < position.id
+        return items.c.id > here_id if forwards else items.c.id < here_id
     place = tuple_(column, items.c.id)
-    here = tuple_(literal(position.value, column.type), literal(position.id, items.c.id.type))
+    here = tuple_(bindparam("place_value", type_=column.type), here_id)
     return place > here if forwards else place < here
+
+
+@cache
+def _conditions(asked: frozenset[str], is_postgres: bool) -> tuple[ColumnElement[bool], ...]:
+    known: dict[str, ColumnElement[bool]] = {
+        "viewer_id": or_(
+            items.c.visibility == literal_column(f"'{Visibility.PUBLIC.value}'"),
+            items.c.owner_id == bindparam("viewer_id", type_=items.c.id.type),
+        ),
+        "min_price_cents": items.c.price_cents >= bindparam("min_price_cents"),
+        "max_price_cents": items.c.price_cents <= bindparam("max_price_cents"),
+        "on_sale": (items.c.discount_basis_points > literal_column("0"))
+        == bindparam("on_sale", type_=Boolean),
+        "owner_id": items.c.owner_id == bindparam("owner_id", type_=items.c.id.type),
+        "tags": array_contains(items.c.tags, bindparam("tags", type_=items.c.tags.type)),
+        "search_query": search.matches(is_postgres=is_postgres),
+    }
+    return (items.c.deleted_at.is_(None), *(known[name] for name in sorted(asked)))
+
+
+@cache
+def _page(asked: frozenset[str], sort: str, is_postgres: bool) -> Select[Any]:
+    total = _count(asked, is_postgres).scalar_subquery().label("total")
+    statement = select(*_COLUMNS, total).where(*_conditions(asked, is_postgres))
+    return (
+        _sorted(statement, sort)
+        .offset(bindparam("skip", type_=Integer))
+        .limit(bindparam("limit", type_=Integer))
+    )
+
+
+@cache
+def _count(asked: frozenset[str], is_postgres: bool) -> Select[Any]:
+    return select(func.count()).select_from(items).where(*_conditions(asked, is_postgres))
+
+
+@cache
+def _slice(
+    asked: frozenset[str], sort: str, direction: str | None, is_postgres: bool
+) -> Select[Any]:
+    statement = select(*_COLUMNS).where(*_conditions(asked, is_postgres))
+    if direction is not None:
+        statement = statement.where(_beside(direction, sort))
+    statement = _sorted(statement, sort, backwards=direction == "before")
+    return statement.limit(bindparam("limit", type_=Integer))
 
 
 def sort_value(item: Item, sort: str) -> Any:

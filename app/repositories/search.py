@@ -28,22 +28,22 @@ def search_text(name: str, description: str | None, tags: list[str]) -> str:
     return " ".join(dict.fromkeys(words(" ".join((name, description or "", *tags)))))
 
 
-def matches(query: str, *, is_postgres: bool) -> ColumnElement[bool] | None:
-    """Return the condition that an item has all words of a query; None where it has no word."""
+def search_query(query: str, *, is_postgres: bool) -> str | None:
+    """Return what was asked for in the database's own notation; None where there is no word."""
     wanted = list(dict.fromkeys(words(query)))[:MAX_QUERY_WORDS]
-    if not wanted:
-        return None
+    if is_postgres:
+        return " & ".join(f"'{word}':*" for word in wanted) or None
+    return " AND ".join(f'"{word}"*' for word in wanted) or None
+
+
+def matches(*, is_postgres: bool) -> ColumnElement[bool]:
+    """Return the condition that an item has all words of the parameter `search_query`."""
     if is_postgres:
         # Cast, not to_tsquery(): the words must reach the index as they are.
-        tsquery = " & ".join(f"'{word}':*" for word in wanted)
         indexed: ColumnElement[Any] = literal_column(
             "array_to_tsvector(string_to_array(items.search_text, ' '))"
         )
-        return indexed.op("@@", is_comparison=True)(
-            text("CAST(:search_query AS tsquery)").bindparams(search_query=tsquery)
-        )
+        return indexed.op("@@", is_comparison=True)(text("CAST(:search_query AS tsquery)"))
     found = table("items_search", column("rowid"))
-    match = text("items_search MATCH :search_query").bindparams(
-        search_query=" AND ".join(f'"{word}"*' for word in wanted)
-    )
+    match = text("items_search MATCH :search_query")
     return items.c.id.in_(select(found.c.rowid).where(match))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, func, insert, literal, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -90,7 +90,11 @@ class UserRepository:
         """
         statement = (
             select(users.c.id)
-            .where(_LIVE, users.c.is_active, array_contains(users.c.roles, Role.ADMIN))
+            .where(
+                _LIVE,
+                users.c.is_active,
+                _has_role(Role.ADMIN),
+            )
             .order_by(users.c.id)
             .with_for_update()
         )
@@ -127,7 +131,7 @@ def _conditions(
 ) -> list[ColumnElement[bool]]:
     found: list[ColumnElement[bool]] = [_LIVE]
     if role is not None:
-        found.append(array_contains(users.c.roles, role))
+        found.append(_has_role(role))
     if is_active is not None:
         found.append(users.c.is_active.is_(is_active))
     if q:
@@ -168,3 +172,7 @@ def _event(user: User) -> EventDraft:
             "version": user.version,
         },
     )
+
+
+def _has_role(role: Role) -> ColumnElement[bool]:
+    return array_contains(users.c.roles, literal([role], users.c.roles.type))

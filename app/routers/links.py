@@ -1,6 +1,7 @@
 """`Link` headers of pages (RFC 8288)."""
 
-from starlette.datastructures import URL
+from urllib.parse import quote, urlencode
+
 from starlette.requests import Request
 
 
@@ -10,13 +11,13 @@ def page_links(request: Request, **pages: dict[str, object] | None) -> str | Non
     The address is the one that the client used, so that a link keeps its version and filters.
     """
     links = [
-        f'<{_with(request.url, changes)}>; rel="{relation}"'
+        f'<{_with(request, changes)}>; rel="{relation}"'
         for relation, changes in pages.items()
         if changes is not None
     ]
     return ", ".join(links) or None
 
 
-def _with(url: URL, changes: dict[str, object]) -> str:
-    changed = url.include_query_params(**changes)
-    return f"{changed.path}?{changed.query}"
+def _with(request: Request, changes: dict[str, object]) -> str:
+    kept = [pair for pair in request.query_params.multi_items() if pair[0] not in changes]
+    return f"{quote(request.scope['path'])}?{urlencode([*kept, *changes.items()])}"

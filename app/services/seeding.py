@@ -34,3 +34,5 @@ async def seed(db: Database, *, users: int, items: int) -> None:
         ]
         async with db.transaction() as connection:
             await SeedingRepository(connection).add_items(rows)
+    async with db.transaction() as connection:
+        await SeedingRepository(connection).analyze()
