@@ -78,12 +78,9 @@ class Settings(BaseSettings):
         None, description="postgresql://user:password@host/name. Unset: SQLite in DATA_DIR."
     )
     database_pool_size: int = Field(
-        4,
+        5,
         ge=1,
-        description="Connections kept per process (about two per database core serve best).",
-    )
-    database_max_overflow: int = Field(
-        4, ge=0, description="Connections opened beyond the pool under pressure, per process."
+        description="Connections per process (about two per core of the database serve best).",
     )
     database_pool_timeout: float = Field(
         2.5, gt=0, description="Seconds to wait for a connection before answering 503."

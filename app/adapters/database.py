@@ -4,9 +4,10 @@ A read is one statement on an autocommit connection: BEGIN and ROLLBACK would ea
 trip. A write runs in `transaction()`, which commits before the caller goes on to answer.
 """
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -37,9 +38,12 @@ class UnitOfWork:
     """One transaction for all that a request changes, begun when it first changes something."""
 
     def __init__(
-        self, engine: AsyncEngine, stack: AsyncExitStack, on_begin: OnBegin | None
+        self,
+        lent: AbstractAsyncContextManager[AsyncConnection],
+        stack: AsyncExitStack,
+        on_begin: OnBegin | None,
     ) -> None:
-        self._engine = engine
+        self._lent = lent
         self._stack = stack
         self._on_begin = on_begin
         self._connection: AsyncConnection | None = None
@@ -53,7 +57,7 @@ class UnitOfWork:
     async def connection(self) -> AsyncConnection:
         """Return the unit's connection, beginning the transaction if this is the first call."""
         if self._connection is None:
-            connection = await self._stack.enter_async_context(_lend(self._engine))
+            connection = await self._stack.enter_async_context(self._lent)
             await self._stack.enter_async_context(connection.begin())
             if self._on_begin is not None:
                 await self._on_begin(connection)
@@ -81,6 +85,9 @@ class Database:
 
     def __init__(self, settings: Settings) -> None:
         self.engine = _create_engine(settings)
+        self._lender = Lender(
+            size=settings.database_pool_size, patience=settings.database_pool_timeout
+        )
         self.after_commit: list[Callable[[], None]] = []
         self.is_postgres = self.engine.dialect.name == "postgresql"
         self._reads = (
@@ -103,7 +110,7 @@ class Database:
         if unit is not None and unit.has_begun:
             yield await unit.connection()
             return
-        async with _lend(self._reads) as connection:
+        async with self._lender.lend(self._reads) as connection:
             yield connection
 
     @asynccontextmanager
@@ -120,7 +127,7 @@ class Database:
         if unit is not None:
             yield await unit.connection()
             return
-        async with _lend(self.engine) as connection, connection.begin():
+        async with self._lender.lend(self.engine) as connection, connection.begin():
             yield connection
         self._committed()
 
@@ -135,7 +142,7 @@ class Database:
             async with self.transaction() as connection:
                 yield connection
             return
-        async with _lend(self._reads) as connection:
+        async with self._lender.lend(self._reads) as connection:
             yield connection
         self._committed()
 
@@ -151,7 +158,7 @@ class Database:
             yield outer
             return
         async with AsyncExitStack() as stack:
-            unit = UnitOfWork(self.engine, stack, on_begin)
+            unit = UnitOfWork(self._lender.lend(self.engine), stack, on_begin)
             token = _current_unit.set(unit)
             try:
                 yield unit
@@ -187,8 +194,44 @@ class Database:
         await self.engine.dispose()
 
 
+class Lender:
+    """Lends the pool's connections in the order of asking.
+
+    The pool by itself hands a returned connection to whoever asks next, and sends who has waited
+    longest to the end of the line again: under load that alone multiplied the 99th percentile.
+    """
+
+    def __init__(self, *, size: int, patience: float) -> None:
+        self._turns = asyncio.Semaphore(size)
+        self._patience = patience
+
+    @asynccontextmanager
+    async def lend(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+        """Lend a connection of an engine, and tell an outage from an error.
+
+        Raises:
+            DatabaseUnavailable: no connection within the patience, or the database is away.
+        """
+        await self._wait_for_turn()
+        try:
+            async with _open(engine) as connection:
+                yield connection
+        finally:
+            self._turns.release()
+
+    async def _wait_for_turn(self) -> None:
+        if not self._turns.locked():
+            await self._turns.acquire()
+            return
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._turns.acquire()
+        except TimeoutError as error:
+            raise DatabaseUnavailable from error
+
+
 @asynccontextmanager
-async def _lend(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+async def _open(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     connection = engine.connect()
     try:
         await connection.start()
@@ -240,7 +283,7 @@ def _create_engine(settings: Settings) -> AsyncEngine:
     url = settings.sqlalchemy_url
     options: dict[str, Any] = {
         "pool_size": settings.database_pool_size,
-        "max_overflow": settings.database_max_overflow,
+        "max_overflow": 0,
         "pool_timeout": settings.database_pool_timeout,
         "json_deserializer": from_json,
         "hide_parameters": True,  # an error's text must not carry a password hash into the log

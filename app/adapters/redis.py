@@ -25,8 +25,7 @@ logger = logging.getLogger(__name__)
 OPEN_SECONDS = 1.0  # long enough that a freeze costs little, short enough to come back unnoticed
 POOL_SIZE = 32  # connections of one process; a command takes about 0.1 ms, so few are ever in use
 LISTENER_CONNECT_SECONDS = 2.0
-LATE_SECONDS = 0.01  # a timer that fires later than this was held up by the loop, not by Redis
-MAX_GRACES = 4
+GRACE_ROUNDS = 20  # of the loop; connecting, signing in and one command take about twelve
 
 T = TypeVar("T")
 
@@ -77,17 +76,19 @@ class Breaker:
 class Deadline:
     """`asyncio.timeout` that does not blame the other side for a busy event loop.
 
-    When the loop itself was held up, an answer may lie in the socket unread although the time is
-    over. A timer that fires late is therefore set again, at most `MAX_GRACES` times. Otherwise a
-    burst of work would open the breaker, and limits would be counted per process for a second.
+    With many requests in turn on the loop, each step of a command (send, read, wake) waits for
+    all of them, and an answer may lie in the socket unread although the time is over. When it is,
+    the loop therefore goes round `GRACE_ROUNDS` times more first: microseconds while it is idle,
+    time enough for every step while it is busy. Otherwise a burst of work would open the breaker,
+    and limits would be counted per process for a second.
     """
 
-    __slots__ = ("_cancelling", "_expired", "_graces", "_loop", "_seconds", "_task", "_timer")
+    __slots__ = ("_cancelling", "_expired", "_loop", "_rounds", "_seconds", "_task", "_timer")
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._expired = False
-        self._graces = MAX_GRACES
+        self._rounds = GRACE_ROUNDS
 
     async def __aenter__(self) -> None:
         task = asyncio.current_task()
@@ -96,13 +97,12 @@ class Deadline:
         self._task = task
         self._cancelling = task.cancelling()
         self._loop = asyncio.get_running_loop()
-        self._timer = self._loop.call_at(self._loop.time() + self._seconds, self._expire)
+        self._timer: asyncio.Handle = self._loop.call_later(self._seconds, self._expire)
 
     def _expire(self) -> None:
-        now = self._loop.time()
-        if self._graces and now - self._timer.when() > LATE_SECONDS:
-            self._graces -= 1
-            self._timer = self._loop.call_at(now + self._seconds, self._expire)
+        if self._rounds:
+            self._rounds -= 1
+            self._timer = self._loop.call_soon(self._expire)
         else:
             self._expired = True
             self._task.cancel()

@@ -1,0 +1,98 @@
+"""Sends the same requests over keep-alive connections, in a process of its own, and times them."""
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import cycle
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one round of load; times in seconds."""
+
+    answers: int
+    seconds: float
+    p50: float
+    p99: float
+    statuses: dict[str, int]
+
+    @property
+    def per_second(self) -> float:
+        """Answers a second."""
+        return self.answers / self.seconds
+
+
+class Generator:
+    """A load that runs in another process, so that it can be started beside a second one."""
+
+    def __init__(
+        self, port: int, requests: Sequence[bytes], *, seconds: float, connections: int
+    ) -> None:
+        order = {
+            "port": port,
+            "requests": [request.decode() for request in requests],
+            "seconds": seconds,
+            "connections": connections,
+        }
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.bench.load"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(order))
+        self._process.stdin.close()
+
+    def outcome(self) -> Outcome:
+        """Wait for the end of the round."""
+        assert self._process.stdout is not None
+        text = self._process.stdout.read()
+        if self._process.wait() != 0:
+            raise RuntimeError("the load generator failed")
+        return Outcome(**json.loads(text))
+
+
+async def _run(order: dict[str, Any]) -> Outcome:
+    times: list[float] = []
+    statuses: Counter[str] = Counter()
+    requests = cycle([text.encode() for text in order["requests"]])
+    started_at = time.perf_counter()
+    until = started_at + order["seconds"]
+
+    async def connection() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", order["port"])
+        while (sent_at := time.perf_counter()) < until:
+            writer.write(next(requests))
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = _content_length(head)
+            if length:
+                await reader.readexactly(length)
+            times.append(time.perf_counter() - sent_at)
+            statuses[head[9:12].decode()] += 1
+        writer.close()
+
+    await asyncio.gather(*(connection() for _ in range(order["connections"])))
+    times.sort()
+    return Outcome(
+        answers=len(times),
+        seconds=time.perf_counter() - started_at,
+        p50=times[len(times) // 2],
+        p99=times[min(len(times) - 1, int(len(times) * 0.99))],
+        statuses=dict(statuses),
+    )
+
+
+def _content_length(head: bytes) -> int:
+    at = head.lower().find(b"content-length:")
+    return int(head[at + 15 : head.find(b"\r\n", at)]) if at >= 0 else 0
+
+
+if __name__ == "__main__":
+    print(json.dumps(asdict(asyncio.run(_run(json.load(sys.stdin))))))

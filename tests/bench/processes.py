@@ -1,0 +1,95 @@
+"""Servers started as production starts them, and what the kernel knows of them."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.services import free_port
+
+WORKERS = 2
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Service:
+    """A Gunicorn with its workers."""
+
+    name: str
+    port: int
+    process: subprocess.Popen[bytes]
+    start_seconds: float  # to the first 200
+
+    @property
+    def workers(self) -> list[int]:
+        """The process ids of the workers."""
+        path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return [int(pid) for pid in path.read_text().split()]
+
+    def cpu_seconds(self) -> float:
+        """Return the time that the workers have spent on a CPU, of user and system."""
+        ticks = 0
+        for pid in self.workers:
+            fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+            ticks += int(fields[11]) + int(fields[12])
+        return ticks / _TICKS
+
+    def memory(self) -> list[float]:
+        """Return the resident memory of each worker, in MB."""
+        found = []
+        for pid in self.workers:
+            lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+            line = next(line for line in lines if line.startswith("VmRSS"))
+            found.append(int(line.split()[1]) / 1024)
+        return found
+
+
+@contextmanager
+def gunicorn(
+    name: str, app: str, environment: Mapping[str, str], *, workers: int = WORKERS
+) -> Iterator[Service]:
+    """Serve an app by the shipped configuration until the end of the block."""
+    port = free_port()
+    with tempfile.TemporaryFile() as log:
+        started_at = time.perf_counter()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", app],
+            env={
+                **os.environ,
+                **environment,
+                "PORT": str(port),
+                "HOST": "127.0.0.1",
+                "WEB_CONCURRENCY": str(workers),
+            },
+            stdout=log,
+            stderr=log,
+        )
+        try:
+            _wait_until_live(port, process)
+            yield Service(name, port, process, time.perf_counter() - started_at)
+        except BaseException:
+            log.seek(0)
+            sys.stderr.write(log.read()[-4000:].decode(errors="replace"))
+            raise
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(30)
+
+
+def _wait_until_live(port: int, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/live", timeout=1):
+                return
+        except OSError:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError("the server did not start") from None
+            time.sleep(0.01)

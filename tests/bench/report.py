@@ -1,0 +1,69 @@
+"""The figures as a table, for the terminal and for docs/performance.md."""
+
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+
+from tests.bench.cases import Case
+from tests.bench.measure import Round, Sample
+
+_PAGE = Path("docs/performance.md")
+_BEGIN, _END = "<!-- bench: begin -->", "<!-- bench: end -->"
+
+
+def table(cases: Sequence[Case], rounds: Mapping[str, list[Round]]) -> str:
+    """Return the medians of every case, beside the bare stack of the same rounds."""
+    lines = [
+        "| request | requests/s | server CPU µs | p50 ms | p99 ms | bare stack µs"
+        " | share of the bare stack | first landing |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for case in cases:
+        ours = [each.ours for each in rounds[case.name]]
+        floors = [each.floor for each in rounds[case.name] if each.floor]
+        cells = [
+            case.name,
+            f"{_median(ours, 'per_second'):,.0f}",
+            f"{_median(ours, 'cpu_us'):,.0f}",
+            f"{_median(ours, 'p50_ms'):.1f}",
+            f"{_median(ours, 'p99_ms'):.1f}",
+        ]
+        if floors:
+            floor = _median(floors, "cpu_us")
+            cells += [f"{floor:,.0f}", f"{floor / _median(ours, 'cpu_us'):.2f}"]
+        else:
+            cells += ["–", "–"]
+        lines.append("| " + " | ".join([*cells, case.goal or "–"]) + " |")
+    return "\n".join(lines)
+
+
+def machine() -> str:
+    """Return one line that says where this was measured."""
+    names = ("fastapi", "uvicorn", "gunicorn", "sqlalchemy", "asyncpg", "pydantic")
+    versions = ", ".join(f"{name} {version(name)}" for name in names)
+    return (
+        f"{date.today().isoformat()}, {os.cpu_count()} CPUs ({_processor()}), "
+        f"Python {platform.python_version()}, {versions}."
+    )
+
+
+def write(text: str) -> None:
+    """Put the figures into the page, between its two marks."""
+    page = _PAGE.read_text(encoding="utf-8")
+    before, after = page.split(_BEGIN)[0], page.split(_END)[1]
+    _PAGE.write_text(f"{before}{_BEGIN}\n{text}\n{_END}{after}", encoding="utf-8")
+
+
+def _median(samples: Sequence[Sample], name: str) -> float:
+    return median(getattr(sample, name) for sample in samples)
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.machine()
