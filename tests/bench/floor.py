@@ -70,7 +70,7 @@ async def live() -> Trivial:
 @bare.get("/api/v1/items/{item_id}", response_model=ItemOut)
 async def read_item(item_id: int) -> Any:
     """Read an item by its key."""
-    row = await bare.state.pool.fetchrow(f"SELECT {_COLUMNS} {_LIVE} AND id = $1", item_id)  # noqa: S608 - constants
+    row = await bare.state.pool.fetchrow(f"SELECT {_COLUMNS} {_LIVE} AND id = $1", item_id)
     if row is None:
         raise HTTPException(404)
     return _item(row)
@@ -82,7 +82,7 @@ async def list_items(
 ) -> Any:
     """List items by offset, with the total."""
     statement = (
-        f"SELECT {_COLUMNS}, (SELECT count(*) {_LIVE}) AS total "  # noqa: S608 - constants
+        f"SELECT {_COLUMNS}, (SELECT count(*) {_LIVE}) AS total "
         f"{_LIVE} ORDER BY id OFFSET $1 LIMIT $2"
     )
     rows = await bare.state.pool.fetch(statement, skip, limit)
@@ -93,7 +93,7 @@ async def list_items(
 async def create_item(body: ItemIn) -> Any:
     """Create an item, without an event."""
     row = await bare.state.pool.fetchrow(
-        "INSERT INTO items (owner_id, name, description, price_cents, discount_basis_points, tags,"  # noqa: S608 - constants
+        "INSERT INTO items (owner_id, name, description, price_cents, discount_basis_points, tags,"
         " visibility, metadata, created_at, updated_at)"
         " VALUES ($1, $2, $3, $4, $5, $6, $7, '{}', now(), now()) "
         f"RETURNING {_COLUMNS}",

@@ -3,11 +3,11 @@
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 
+from app.clock import now
 from tests.bench.cases import Case
 from tests.bench.measure import Round, Sample
 
@@ -46,7 +46,7 @@ def machine() -> str:
     names = ("fastapi", "uvicorn", "gunicorn", "sqlalchemy", "asyncpg", "pydantic")
     versions = ", ".join(f"{name} {version(name)}" for name in names)
     return (
-        f"{date.today().isoformat()}, {os.cpu_count()} CPUs ({_processor()}), "
+        f"{now().date().isoformat()}, {os.cpu_count()} CPUs ({_processor()}), "
         f"Python {platform.python_version()}, {versions}."
     )
 
@@ -59,7 +59,7 @@ def write(text: str) -> None:
 
 
 def _median(samples: Sequence[Sample], name: str) -> float:
-    return median(getattr(sample, name) for sample in samples)
+    return float(median(getattr(sample, name) for sample in samples))
 
 
 def _processor() -> str:
