@@ -5,7 +5,7 @@ import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Response
 from fastapi.params import Depends
 from fastapi.routing import APIRoute, APIWebSocketRoute
 
@@ -45,7 +45,8 @@ def add_routes(
                 name=route.name,
                 methods=route.methods,
                 include_in_schema=route.include_in_schema,
-                response_class=route.response_class,
+                # Nothing has no media type.
+                response_class=Response if route.status_code == 204 else route.response_class,
                 response_model_exclude_none=route.response_model_exclude_none,
                 openapi_extra=route.openapi_extra,
                 route_class_override=type(route),

@@ -1,0 +1,252 @@
+"""The console and the documentation pages in a real Chromium."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Browser, Page, expect
+
+from tests.system.browser import Service, chromium, watched_page
+
+pytestmark = pytest.mark.system
+
+PASSWORD = "a long enough passphrase"
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    service = Service(tmp_path_factory.mktemp("console"))
+    service.start()
+    yield service
+    service.stop()
+
+
+@pytest.fixture(scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    async with chromium() as browser:
+        yield browser
+
+
+async def sign_up(page: Page, username: str) -> None:
+    await page.get_by_role("button", name="Sign up").click()
+    await page.get_by_label("E-mail", exact=True).fill(f"{username}@example.com")
+    await page.get_by_label("Username", exact=True).fill(username)
+    await page.get_by_label("Password", exact=True).fill(PASSWORD)
+    await page.get_by_label("Password again").fill(PASSWORD)
+    await page.get_by_role("dialog").get_by_role("button", name="Sign up").click()
+    await expect(page.locator("#who")).to_have_text(username)
+    await is_live(page)
+
+
+async def create(page: Page, name: str, price: str = "12.50", **more: str) -> None:
+    await page.get_by_role("button", name="New item").click()
+    await page.get_by_label("Name", exact=True).fill(name)
+    await page.get_by_label("Price", exact=True).fill(price)
+    for label, text in more.items():
+        await page.locator(f"#editor-{label}").fill(text)
+    await page.get_by_role("button", name="Save").click()
+    await expect(page.locator("#editor")).to_be_hidden()
+
+
+async def is_live(page: Page) -> None:
+    await expect(page.locator("#connection")).to_have_text("Live")
+
+
+async def test_a_person_signs_up_creates_edits_searches_and_deletes(
+    browser: Browser, service: Service
+) -> None:
+    async with watched_page(browser, service.origin) as watched:
+        page = watched.page
+        await page.goto("/")
+        await sign_up(page, "ada")
+        await create(page, "Oak desk", "349.50", tags="wood, office", discount="10")
+        row = page.locator(".item", has_text="Oak desk")
+        await expect(row.locator("strong")).to_have_text("314.55")
+        await expect(row.locator(".tags li")).to_have_text(["wood", "office"])
+        await row.get_by_role("button", name="Edit Oak desk").click()
+        await page.get_by_label("Name", exact=True).fill("Oak desk, large")
+        await page.get_by_role("button", name="Save").click()
+        await expect(page.get_by_role("heading", name="Oak desk, large")).to_be_visible()
+        await create(page, "Blue lamp")
+        await page.get_by_label("Search").fill("oak lar")
+        await expect(page.locator(".item")).to_have_count(1)
+        await page.get_by_label("Search").fill("zebra")
+        await expect(page.get_by_text("Nothing matches.")).to_be_visible()
+        await page.get_by_label("Search").fill("")
+        await page.get_by_role("button", name="Edit Blue lamp").click()
+        await page.get_by_role("button", name="Delete").click()
+        await expect(page.locator(".item", has_text="Blue lamp")).to_have_count(0)
+        await page.get_by_role("button", name="Undo").click()
+        await expect(page.locator(".item", has_text="Blue lamp")).to_have_count(1)
+        await page.reload()
+        await expect(page.locator("#who")).to_have_text("ada")
+        await page.get_by_role("button", name="Sign out").click()
+        await expect(page.get_by_role("button", name="Sign in")).to_be_visible()
+        await expect(page.get_by_role("button", name="Edit Oak desk, large")).to_be_hidden()
+        assert watched.errors == []
+
+
+async def test_a_refused_form_says_what_is_wrong_beside_the_field(
+    browser: Browser, service: Service
+) -> None:
+    async with watched_page(browser, service.origin) as watched:
+        page = watched.page
+        await page.goto("/")
+        await page.get_by_role("button", name="Sign up").click()
+        await page.get_by_label("E-mail", exact=True).fill("nobody")
+        await page.get_by_label("Username", exact=True).fill("grace")
+        await page.get_by_label("Password", exact=True).fill("password1")
+        await page.get_by_label("Password again").fill("password2")
+        await page.get_by_role("dialog").get_by_role("button", name="Sign up").click()
+        for field in ("email", "password"):
+            await expect(page.locator(f"#account-{field}")).to_have_attribute(
+                "aria-invalid", "true"
+            )
+            await expect(page.locator(f"#account-{field}-error")).not_to_be_empty()
+        await expect(page.locator("#account-email")).to_be_focused()
+        await page.keyboard.press("Escape")
+        await page.get_by_role("button", name="Sign in").click()
+        await page.get_by_label("Username or e-mail").fill("grace")
+        await page.get_by_label("Password", exact=True).fill("wrong")
+        await page.keyboard.press("Enter")
+        await expect(page.locator("#account .problem")).to_have_text("Wrong username or password")
+        watched.forgive("status of 4")
+        assert watched.errors == []
+
+
+async def test_what_one_person_changes_another_sees_at_once(
+    browser: Browser, service: Service
+) -> None:
+    async with (
+        watched_page(browser, service.origin) as here,
+        watched_page(browser, service.origin) as there,
+        watched_page(browser, service.origin) as stranger,
+    ):
+        for each in (here, there, stranger):
+            await each.page.goto("/")
+        await sign_up(here.page, "barbara")
+        await sign_up(there.page, "grete")
+        await is_live(stranger.page)
+        await create(here.page, "Steel shelf")
+        for each in (there, stranger):  # one by WebSocket, one by server-sent events
+            await expect(each.page.locator(".item", has_text="Steel shelf")).to_be_visible()
+            await expect(each.page.locator("#events")).to_contain_text("Steel shelf")
+        assert [here.errors, there.errors, stranger.errors] == [[], [], []]
+
+
+async def test_two_editors_never_overwrite_one_another(browser: Browser, service: Service) -> None:
+    async with (
+        watched_page(browser, service.origin) as first,
+        watched_page(browser, service.origin) as second,
+    ):
+        await first.page.goto("/")
+        await sign_up(first.page, "frances")
+        await create(first.page, "Round table")
+        await second.page.goto("/")
+        await second.page.get_by_role("button", name="Sign in").click()
+        await second.page.get_by_label("Username or e-mail").fill("frances")
+        await second.page.get_by_label("Password", exact=True).fill(PASSWORD)
+        await second.page.keyboard.press("Enter")
+        await expect(second.page.locator("#who")).to_have_text("frances")
+        for each in (first, second):
+            await each.page.get_by_role("button", name="Edit Round table").click()
+        await first.page.get_by_label("Price", exact=True).fill("99")
+        await first.page.get_by_role("button", name="Save").click()
+        await expect(first.page.locator("#editor")).to_be_hidden()
+        await second.page.get_by_label("Name", exact=True).fill("Square table")
+        await second.page.get_by_role("button", name="Save").click()
+        await expect(second.page.locator("#editor .problem")).to_contain_text("Somebody else")
+        await expect(second.page.get_by_label("Price", exact=True)).to_have_value("99")
+        second.forgive("status of 412")
+        assert [first.errors, second.errors] == [[], []]
+
+
+async def test_the_page_comes_back_by_itself_and_misses_nothing(
+    browser: Browser, tmp_path: Path
+) -> None:
+    service = Service(tmp_path)
+    service.start()
+    try:
+        async with watched_page(browser, service.origin) as watched:
+            page = watched.page
+            await page.goto("/")
+            await sign_up(page, "margaret")
+            await create(page, "Before")
+            service.stop()
+            await expect(page.locator("#connection")).to_have_text("Reconnecting")
+            service.start()
+            await is_live(page)
+            await create(page, "After")
+            await expect(page.locator("#events li")).to_have_count(2)
+            watched.forgive("WebSocket", "ERR_CONNECTION_REFUSED", "status of 503")
+            assert watched.errors == []
+    finally:
+        service.stop()
+
+
+async def test_the_keyboard_alone_is_enough(browser: Browser, service: Service) -> None:
+    async with watched_page(browser, service.origin) as watched:
+        page = watched.page
+        await page.goto("/")
+        await page.keyboard.press("Tab")
+        await expect(page.get_by_role("link", name="Skip to the items")).to_be_focused()
+        await page.get_by_role("button", name="Sign up").focus()
+        await page.keyboard.press("Enter")
+        for text in ("joan@example.com", "joan", PASSWORD, PASSWORD):
+            await page.keyboard.type(text)
+            await page.keyboard.press("Tab")
+        await page.keyboard.press("Shift+Tab")
+        await page.keyboard.press("Enter")
+        await expect(page.locator("#who")).to_have_text("joan")
+        await page.get_by_role("button", name="New item").focus()
+        await page.keyboard.press("Enter")
+        await page.keyboard.press("Escape")
+        await expect(page.get_by_role("button", name="New item")).to_be_focused()
+        assert watched.errors == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 800, 1280])
+async def test_it_fits_every_screen(
+    browser: Browser, service: Service, tmp_path: Path, scheme: str, width: int
+) -> None:
+    options = {"viewport": {"width": width, "height": 800}, "color_scheme": scheme}
+    async with watched_page(browser, service.origin, **options) as watched:
+        page = watched.page
+        await page.goto("/")
+        await sign_up(page, f"{scheme}{width}")
+        await create(page, "A rather long name for an item, " * 3, tags="one, two, three")
+        overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        assert await page.evaluate(overflow) == 0
+        await page.screenshot(path=tmp_path / f"{scheme}-{width}.png", full_page=True)
+        await page.get_by_role("button", name="New item").click()
+        assert await page.evaluate(overflow) == 0
+        await page.screenshot(path=tmp_path / f"{scheme}-{width}-editor.png")
+        assert watched.errors == []
+
+
+@pytest.mark.parametrize("base", ["", "/api/v1", "/api/v2"])
+async def test_swagger_shows_the_operations_and_signs_in(
+    browser: Browser, service: Service, base: str
+) -> None:
+    async with watched_page(browser, service.origin) as watched:
+        page = watched.page
+        await page.goto(f"{base}/docs")
+        await expect(page.locator(".opblock").first).to_be_visible()
+        assert await page.locator(".opblock").count() > 20
+        await page.get_by_role("button", name="Authorize").first.click()
+        await expect(page.locator(".auth-container").first).to_be_visible()
+        await page.locator("#oauth_username, input[name=username]").first.fill("ada")
+        await page.locator("#oauth_password, input[type=password]").first.fill(PASSWORD)
+        await page.locator(".auth-btn-wrapper .authorize").first.click()
+        await expect(page.get_by_role("button", name="Logout").first).to_be_visible()
+        assert watched.errors == []
+
+
+@pytest.mark.parametrize("base", ["", "/api/v1", "/api/v2"])
+async def test_redoc_shows_the_operations(browser: Browser, service: Service, base: str) -> None:
+    async with watched_page(browser, service.origin) as watched:
+        page = watched.page
+        await page.goto(f"{base}/redoc")
+        await expect(page.get_by_role("heading", name="List items").first).to_be_visible()
+        assert watched.errors == []
