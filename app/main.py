@@ -5,6 +5,7 @@ environment when a server asks for it, so that importing this module does nothin
 """
 
 import gc
+from collections import ChainMap
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -32,17 +33,17 @@ from app.routers import auth, console, events, health, items, metrics, users, ws
 from app.routers.dispatch import install_prefix_dispatch
 from app.routers.docs import add_documentation
 from app.routers.versioning import add_routes
-from app.schemas import auth as auth_schemas
-from app.schemas import items as item_schemas
 from app.schemas.versions import CamelCase
 from app.settings import Settings
 from app.version import VERSION
 
-# A new resource adds its router here, and nothing else in this file.
-RESOURCES = (items.router, auth.router, auth.creating, users.router, events.router)
-BY_OFFSET = (items.by_offset, users.by_offset)  # the lists of v1
-BY_CURSOR = (items.by_cursor, users.by_cursor)  # the lists of v2
-SUCCESSORS = {**item_schemas.SUCCESSORS, **auth_schemas.SUCCESSORS}
+# A new resource is imported above and adds one line here, and nothing else in this file.
+RESOURCES = (
+    items.resource,
+    auth.resource,
+    users.resource,
+    events.resource,
+)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -123,11 +124,12 @@ def _middleware(settings: Settings, process_metrics: Metrics) -> list[Middleware
 
 def _add_routes(app: FastAPI) -> None:
     limited = [Depends(default_limit)]
-    camel_case = CamelCase(SUCCESSORS)
-    for router in (*RESOURCES, *BY_OFFSET):
-        add_routes(app, router, prefix="/api/v1", dependencies=limited)
-    for router in (*RESOURCES, *BY_CURSOR):
-        add_routes(app, router, prefix="/api/v2", dependencies=limited, camel_case=camel_case)
+    camel_case = CamelCase(ChainMap(*(dict(each.successors) for each in RESOURCES)))
+    for resource in RESOURCES:
+        for router in (*resource.shared, *resource.v1):
+            add_routes(app, router, prefix="/api/v1", dependencies=limited)
+        for router in (*resource.shared, *resource.v2):
+            add_routes(app, router, prefix="/api/v2", dependencies=limited, camel_case=camel_case)
     for router in (health.router, metrics.router, ws.router):
         add_routes(app, router)
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.dependencies.pages import CursorPage, OffsetPage
 from app.models.items import Item
 from app.repositories.items import ItemFilter, Position, sort_value
 from app.schemas.base import Line
@@ -51,20 +52,12 @@ def _cents(price: Decimal | None) -> int | None:
     return None if price is None else int(price * 100)
 
 
-class OffsetQuery(ItemListQuery):
-    """A page by offset."""
-
-    skip: int = Field(0, ge=0, le=2**31 - 1, description="How many to pass over.")
-    limit: int = Field(20, ge=1, le=100, description="How many to return.")
+class OffsetQuery(ItemListQuery, OffsetPage):
+    """A page of items by offset."""
 
 
-class CursorQuery(ItemListQuery):
-    """A page by cursor."""
-
-    cursor: Annotated[str, Field(max_length=2048)] | None = Field(
-        None, description="`nextCursor` of the page before; only good for the same filter and sort."
-    )
-    limit: int = Field(20, ge=1, le=100, description="How many to return.")
+class CursorQuery(ItemListQuery, CursorPage):
+    """A page of items by cursor."""
 
 
 OffsetListQuery = Annotated[OffsetQuery, Query()]

@@ -2,15 +2,22 @@
 
 import re
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Protocol
 
 from fastapi import Depends, Header
 
 from app.errors import BadRequest
-from app.models.items import Item
 
 _ETAG = re.compile(r'\s*(W/)?"([\x21\x23-\x7e\x80-\xff]*)"\s*(?:,|$)')
 MAX_ETAGS = 50
+
+
+class Versioned(Protocol):
+    """Anything whose version rises with each change."""
+
+    @property
+    def version(self) -> int:
+        """Its version."""
 
 
 def etag(version: int) -> str:
@@ -48,7 +55,7 @@ async def if_match(
             examples=['"3"'],
         ),
     ] = None,
-) -> Callable[[Item], bool]:
+) -> Callable[[Versioned], bool]:
     """Return the precondition of `If-Match`; weak tags never match (RFC 9110, 13.1.1)."""
     if header is None:
         return lambda _: True
@@ -56,7 +63,7 @@ async def if_match(
     if tags is None:
         return lambda _: True
     strong = {value for is_weak, value in tags if not is_weak}
-    return lambda item: str(item.version) in strong
+    return lambda it: str(it.version) in strong
 
 
 async def if_none_match(
@@ -78,5 +85,5 @@ async def if_none_match(
     return lambda version: str(version) in known
 
 
-IfMatch = Annotated[Callable[[Item], bool], Depends(if_match)]
+IfMatch = Annotated[Callable[[Versioned], bool], Depends(if_match)]
 IfNoneMatch = Annotated[Callable[[int], bool], Depends(if_none_match)]

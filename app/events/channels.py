@@ -36,7 +36,7 @@ def channels_of(event: Event) -> tuple[str, ...]:
         return ("items", f"item:{item_id}")
     if event.subject == "job":
         return ("jobs",)
-    return ("me",) if event.subject == "user" else ()
+    return ("me",)  # of whoever the account or the thing belongs to
 
 
 def may_receive(principal: Principal | None, channel: str, event: Event) -> bool:

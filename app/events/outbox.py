@@ -9,14 +9,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.dml import ReturningInsert, ReturningUpdate
 
 from app.clock import now
-from app.models.events import Audience, EventKind, events
+from app.models.events import Audience, events
 
 
 @dataclass(frozen=True, slots=True)
 class EventDraft:
     """An event before it has an id: what happened to which thing, and who may know."""
 
-    kind: EventKind
+    kind: str
     subject: str
     subject_id: int
     owner_id: int | None

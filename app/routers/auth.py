@@ -10,7 +10,9 @@ from app.dependencies.idempotency import IdempotentRoute
 from app.dependencies.limits import client_key, rate_limit
 from app.dependencies.resources import CurrentResources
 from app.errors import NotFound
+from app.routers.versioning import Resource
 from app.schemas.auth import (
+    SUCCESSORS,
     PasswordChangeIn,
     RefreshIn,
     RegisterIn,
@@ -24,6 +26,8 @@ from app.services.sessions import TICKET_LIFE
 
 router = APIRouter(prefix="/auth", tags=["auth"])
 creating = APIRouter(prefix="/auth", tags=["auth"], route_class=IdempotentRoute)
+
+resource = Resource(shared=(router, creating), successors=SUCCESSORS)
 
 
 @creating.post(

@@ -14,11 +14,14 @@ from app.errors import Unauthenticated, Unprocessable
 from app.events.channels import is_channel, is_room, item_id_of, wire_form
 from app.models.events import Event
 from app.resources import Resources
+from app.routers.versioning import Resource
 from app.schemas.problems import problems
 from app.security.principal import Principal
 from app.services import items
 
 router = APIRouter(prefix="/events", tags=["events"])
+
+resource = Resource(shared=(router,))
 
 HEARTBEAT_SECONDS = 15.0
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}

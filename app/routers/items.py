@@ -12,8 +12,10 @@ from app.dependencies.resources import CurrentResources
 from app.errors import DomainError
 from app.models.items import Item
 from app.repositories.items import ItemRepository
-from app.routers.links import page_links
+from app.routers.pages import link_by_cursor, link_by_offset
+from app.routers.versioning import Resource
 from app.schemas.items import (
+    SUCCESSORS,
     BulkCreate,
     BulkIn,
     BulkOut,
@@ -31,6 +33,8 @@ from app.services import bulk, items, statistics
 router = APIRouter(prefix="/items", tags=["items"], route_class=IdempotentRoute)
 by_offset = APIRouter(prefix="/items", tags=["items"])
 by_cursor = APIRouter(prefix="/items", tags=["items"])
+
+resource = Resource(shared=(router,), v1=(by_offset,), v2=(by_cursor,), successors=SUCCESSORS)
 
 ItemId = Annotated[int, Path(ge=1, le=2**63 - 1, description="The item's id.", examples=[42])]
 
@@ -53,16 +57,7 @@ async def list_items_by_offset(
         found, total = await ItemRepository(connection).page(
             query.filter(), viewer, query.sort, skip=query.skip, limit=query.limit
         )
-    more = query.skip + query.limit
-    links = page_links(
-        request,
-        next={"skip": more, "limit": query.limit} if more < total else None,
-        prev={"skip": max(0, query.skip - query.limit), "limit": query.limit}
-        if query.skip > 0
-        else None,
-    )
-    if links:
-        response.headers["Link"] = links
+    link_by_offset(request, response, skip=query.skip, limit=query.limit, total=total)
     return {"items": found, "total": total, "skip": query.skip, "limit": query.limit}
 
 
@@ -93,13 +88,7 @@ async def list_items_by_cursor(
     has_previous = has_further if backwards else position is not None
     next_cursor = write_cursor(signer, query, page[-1]) if page and has_more else None
     previous = write_cursor(signer, query, page[0], before=True) if page and has_previous else None
-    links = page_links(
-        request,
-        next={"cursor": next_cursor} if next_cursor else None,
-        prev={"cursor": previous} if previous else None,
-    )
-    if links:
-        response.headers["Link"] = links
+    link_by_cursor(request, response, next_cursor=next_cursor, previous=previous)
     return {"items": page, "next_cursor": next_cursor, "has_more": next_cursor is not None}
 
 

@@ -12,7 +12,8 @@ from app.models.users import User
 from app.repositories.items import ItemFilter, ItemRepository
 from app.repositories.users import UserRepository
 from app.resources import Resources
-from app.routers.links import page_links
+from app.routers.pages import link_by_cursor, link_by_offset
+from app.routers.versioning import Resource
 from app.schemas.base import Line
 from app.schemas.items import ItemPage
 from app.schemas.problems import problems
@@ -30,6 +31,8 @@ from app.security.principal import Principal, Role
 router = APIRouter(prefix="/users", tags=["users"])
 by_offset = APIRouter(prefix="/users", tags=["users"])
 by_cursor = APIRouter(prefix="/users", tags=["users"])
+
+resource = Resource(shared=(router,), v1=(by_offset,), v2=(by_cursor,))
 
 UserId = Annotated[int, Path(ge=1, le=2**63 - 1, description="The account's id.", examples=[7])]
 RoleFilter = Annotated[Role | None, Query(description="Only those with this role.")]
@@ -91,13 +94,7 @@ async def list_users_by_offset(
         repository = UserRepository(connection)
         found = await repository.page(role=role, is_active=is_active, q=q, skip=skip, limit=limit)
         total = await repository.count(role=role, is_active=is_active, q=q)
-    links = page_links(
-        request,
-        next={"skip": skip + limit, "limit": limit} if skip + limit < total else None,
-        prev={"skip": max(0, skip - limit), "limit": limit} if skip else None,
-    )
-    if links:
-        response.headers["Link"] = links
+    link_by_offset(request, response, skip=skip, limit=limit, total=total)
     items = await _with_items(resources, found, caller, include)
     return {"items": items, "total": total, "skip": skip, "limit": limit}
 
@@ -131,7 +128,7 @@ async def list_users_by_cursor(
     next_cursor = None
     if len(found) > limit:
         next_cursor = resources.cursors.encode({"i": page[-1].id}, scope)
-        response.headers["Link"] = page_links(request, next={"cursor": next_cursor}) or ""
+    link_by_cursor(request, response, next_cursor=next_cursor)
     items = await _with_items(resources, page, caller, include)
     return {"items": items, "next_cursor": next_cursor, "has_more": next_cursor is not None}
 

@@ -2,7 +2,8 @@
 
 import inspect
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Response
@@ -10,6 +11,19 @@ from fastapi.params import Depends
 from fastapi.routing import APIRoute, APIWebSocketRoute
 
 from app.schemas.versions import CamelCase
+
+
+@dataclass(frozen=True)
+class Resource:
+    """The routers of a resource: those that both versions share, and what only one of them has.
+
+    `successors` names the schemas that v2 has a richer one for.
+    """
+
+    shared: tuple[APIRouter, ...]
+    v1: tuple[APIRouter, ...] = ()
+    v2: tuple[APIRouter, ...] = ()
+    successors: Mapping[type, type] = field(default_factory=dict)
 
 
 def add_routes(

@@ -1,6 +1,14 @@
 """JSON merge patch (RFC 7396, section 2)."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from app.errors import Unprocessable
+from app.schemas.validation import field_errors
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 def merge_patch(target: Any, patch: Any) -> Any:
@@ -14,3 +22,16 @@ def merge_patch(target: Any, patch: Any) -> Any:
         else:
             merged[name] = merge_patch(merged.get(name), value)
     return merged
+
+
+def patched(model: type[Model], current: Mapping[str, Any], changes: BaseModel) -> Model:
+    """Return what a merge patch makes of `current`, checked by the same rules as a new one.
+
+    Raises:
+        Unprocessable: the result would not be valid.
+    """
+    merged = merge_patch(current, changes.model_dump(exclude_unset=True))
+    try:
+        return model.model_validate(merged, by_alias=False, by_name=True)
+    except ValidationError as error:
+        raise Unprocessable(errors=field_errors(error.errors(include_url=False))) from error

@@ -4,16 +4,13 @@ from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from typing import Any
 
-from pydantic import ValidationError
-
 from app.adapters.database import Database
 from app.clock import now
-from app.errors import Conflict, Forbidden, NotFound, PreconditionFailed, Unprocessable
+from app.errors import Conflict, Forbidden, NotFound, PreconditionFailed
 from app.models.items import Item, Visibility
 from app.repositories.items import RESTORABLE_FOR, ItemRepository
 from app.schemas.items import ItemIn, ItemInV2, ItemPatch, ItemPatchV2
-from app.schemas.merge_patch import merge_patch
-from app.schemas.validation import field_errors
+from app.schemas.merge_patch import patched
 from app.security.principal import Principal
 
 _ATTEMPTS = 5  # a patch without If-Match is computed anew when another writer was faster
@@ -73,10 +70,11 @@ async def patch(
         Unprocessable: the result would not be a valid item.
     """
     model = ItemInV2 if isinstance(changes, ItemPatchV2) else ItemIn
-    given = changes.model_dump(exclude_unset=True)
 
     async def apply(repository: ItemRepository, item: Item) -> Item | None:
-        return await repository.replace(item, stored_values(_patched(item, given, model)))
+        return await repository.replace(
+            item, stored_values(patched(model, _current(item, model), changes))
+        )
 
     return await _change(db, item_id, caller, precondition, apply)
 
@@ -154,8 +152,8 @@ async def _change(
     raise Conflict("The item is being changed by too many writers at once; try again")
 
 
-def _patched(item: Item, given: dict[str, Any], model: type[ItemIn]) -> ItemIn:
-    """Return the item that a merge patch makes, checked by the same rules as a new one."""
+def _current(item: Item, model: type[ItemIn]) -> dict[str, Any]:
+    """Return an item as a client of the model's version would describe it."""
     current: dict[str, Any] = {
         "name": item.name,
         "description": item.description,
@@ -167,10 +165,7 @@ def _patched(item: Item, given: dict[str, Any], model: type[ItemIn]) -> ItemIn:
     if issubclass(model, ItemInV2):
         current["display_name"] = item.own_display_name
         current["metadata"] = item.metadata
-    try:
-        return model.model_validate(merge_patch(current, given), by_alias=False, by_name=True)
-    except ValidationError as error:
-        raise Unprocessable(errors=field_errors(error.errors(include_url=False))) from error
+    return current
 
 
 def _may_read(item: Item, viewer: Principal | None) -> bool:
