@@ -25,6 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command == "version":
         print(VERSION)
         return 0
+    if options.command == "new-resource":
+        return _new_resource(options.name, options.fields, options.plural)
     try:
         settings = Settings()
     except ValidationError as error:
@@ -59,6 +61,12 @@ def _parser() -> argparse.ArgumentParser:
     seed.add_argument("--items", type=int, default=10_000)
     openapi = commands.add_parser("openapi", help="print the OpenAPI document")
     openapi.add_argument("--version", choices=("v1", "v2"))
+    resource = commands.add_parser("new-resource", help="write a resource in house style")
+    resource.add_argument("name", help="its singular in snake_case, such as purchase_order")
+    resource.add_argument(
+        "fields", nargs="*", help="name:kind; str, text, int, bool, date, datetime"
+    )
+    resource.add_argument("--plural", help="where adding an s is not right")
     commands.add_parser("version", help="print the version")
     return parser
 
@@ -192,6 +200,21 @@ async def _seed(settings: Settings, users: int, items: int) -> int:
     finally:
         await db.close()
     print(f"Seeded {users} accounts and {items} items.")
+    return 0
+
+
+def _new_resource(name: str, fields: Sequence[str], plural: str | None) -> int:
+    from app.scaffolding.fields import Refused
+    from app.scaffolding.new_resource import new_resource
+
+    root = Path.cwd()
+    try:
+        written = new_resource(root, name, fields, plural=plural)
+    except Refused as refused:
+        print(f"Refused: {refused}.", file=sys.stderr)
+        return 2
+    print("Written:", *(str(path.relative_to(root)) for path in written), sep="\n  ")
+    print("Next: make format check test")
     return 0
 
 
