@@ -25,6 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command == "version":
         print(VERSION)
         return 0
+    if options.command == "settings":
+        return _print_settings(as_env=options.env)
     if options.command == "new-resource":
         return _new_resource(options.name, options.fields, options.plural)
     try:
@@ -67,6 +69,8 @@ def _parser() -> argparse.ArgumentParser:
         "fields", nargs="*", help="name:kind; str, text, int, bool, date, datetime"
     )
     resource.add_argument("--plural", help="where adding an s is not right")
+    reference = commands.add_parser("settings", help="print every setting with its default")
+    reference.add_argument("--env", action="store_true", help="as .env.example")
     commands.add_parser("version", help="print the version")
     return parser
 
@@ -200,6 +204,13 @@ async def _seed(settings: Settings, users: int, items: int) -> int:
     finally:
         await db.close()
     print(f"Seeded {users} accounts and {items} items.")
+    return 0
+
+
+def _print_settings(*, as_env: bool) -> int:
+    from app.scaffolding.settings_reference import env_example, markdown_table
+
+    print(env_example() if as_env else markdown_table(), end="")
     return 0
 
 

@@ -16,7 +16,7 @@ from tests.backends import fresh_database
 from tests.bench import report, sockets
 from tests.bench.cases import ITEMS, USERS, Case, cases
 from tests.bench.measure import Round, beside_logins, one_round, sample
-from tests.bench.processes import Service, gunicorn
+from tests.processes import Service, gunicorn
 from tests.services import start_postgres, start_redis
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.services.seeding import PASSWORD
-from tests.bench.processes import Service
+from tests.processes import Service
 
 ITEMS, USERS = 10_000, 100
 _DEPTH = 9_900

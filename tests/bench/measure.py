@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from tests.bench.cases import Case
 from tests.bench.load import Generator
-from tests.bench.processes import Service
+from tests.processes import Service
 
 
 @dataclass(frozen=True)

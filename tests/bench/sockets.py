@@ -8,7 +8,7 @@ import urllib.request
 from websockets.asyncio.client import ClientConnection, connect
 
 from app.services.seeding import PASSWORD
-from tests.bench.processes import Service
+from tests.processes import Service
 
 _SOCKETS = 800
 _USERS = 40  # a user has a limit of its own
