@@ -111,7 +111,7 @@ class Settings(BaseSettings):
     )
     token_issuer: str = Field("kingpost", description="`iss` of the access tokens.")
     token_audience: str = Field("kingpost-api", description="`aud` of the access tokens.")
-    access_token_minutes: int = Field(15, ge=1, description="Life of an access token.")
+    access_token_minutes: int = Field(15, ge=1, le=1440, description="Life of an access token.")
     refresh_token_days: int = Field(30, ge=1, description="Life of a session without use.")
     clock_leeway_seconds: int = Field(
         60, ge=0, le=300, description="Clock skew that token times are forgiven."

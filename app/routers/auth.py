@@ -2,8 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Request, Response
-from fastapi.security import OAuth2PasswordRequestForm
+from fastapi import APIRouter, Depends, Form, Path, Request, Response
 
 from app.dependencies.auth import CurrentDevice, CurrentUser
 from app.dependencies.idempotency import IdempotentRoute
@@ -14,6 +13,7 @@ from app.routers.versioning import Resource
 from app.schemas.auth import (
     SUCCESSORS,
     PasswordChangeIn,
+    PasswordForm,
     RefreshIn,
     RegisterIn,
     SessionList,
@@ -57,7 +57,7 @@ async def register(
 )
 async def sign_in(
     response: Response,
-    form: Annotated[OAuth2PasswordRequestForm, Depends()],
+    form: Annotated[PasswordForm, Form()],
     device: CurrentDevice,
     resources: CurrentResources,
 ) -> Any:

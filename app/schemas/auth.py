@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import EmailStr, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, EmailStr, Field, ValidationInfo, field_validator
 
 from app.schemas.base import Input, Output, Secret
 from app.schemas.users import FullName, Username
@@ -39,6 +39,18 @@ class RegisterIn(Input):
         if confirmation != known.data.get("password", confirmation):
             raise ValueError("The passwords differ")
         return confirmation
+
+
+class PasswordForm(BaseModel):
+    """The password grant (RFC 6749, section 4.3.2); what else OAuth 2 clients send is ignored."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    grant_type: Literal["password"] | None = None
+    username: Annotated[
+        Secret, Field(max_length=320, description="Username or e-mail.", examples=["ada"])
+    ]
+    password: GivenPassword
 
 
 class TokenPair(Output):
@@ -97,5 +109,5 @@ class TicketOut(Output):
     expires_in: int = Field(description="Seconds.", examples=[30])
 
 
-SUCCESSORS: dict[type, type] = {TokenPair: TokenPair}
-"""OAuth 2 fixes the spelling of a token answer, in every version."""
+SUCCESSORS: dict[type, type] = {TokenPair: TokenPair, PasswordForm: PasswordForm}
+"""OAuth 2 fixes the spelling of its form and its answer, in every version."""
