@@ -18,8 +18,8 @@ _BEGIN, _END = "<!-- bench: begin -->", "<!-- bench: end -->"
 def table(cases: Sequence[Case], rounds: Mapping[str, list[Round]]) -> str:
     """Return the medians of every case, beside the bare stack of the same rounds."""
     lines = [
-        "| request | requests/s | server CPU µs | p50 ms | p99 ms | bare stack µs"
-        " | share of the bare stack | first landing |",
+        "| request | requests/s | server CPU µs | p50 ms | p99 ms | its floor µs"
+        " | floor / ours | first landing |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for case in cases:
@@ -41,13 +41,15 @@ def table(cases: Sequence[Case], rounds: Mapping[str, list[Round]]) -> str:
     return "\n".join(lines)
 
 
-def machine() -> str:
-    """Return one line that says where this was measured."""
+def machine(load: float, servers: Sequence[str]) -> str:
+    """Return one line that says where this was measured, and what else the machine was doing."""
     names = ("fastapi", "uvicorn", "gunicorn", "sqlalchemy", "asyncpg", "pydantic")
     versions = ", ".join(f"{name} {version(name)}" for name in names)
+    size = f"{os.cpu_count()} CPUs ({_processor()}), {_memory_gb():.0f} GB"
     return (
-        f"{now().date().isoformat()}, {os.cpu_count()} CPUs ({_processor()}), "
-        f"Python {platform.python_version()}, {versions}."
+        f"{now().date().isoformat()}, {size}, "
+        f"load {load:.1f} before the start, Linux {platform.release().split('-')[0]}, "
+        f"Python {platform.python_version()}, {versions}, {', '.join(servers)}."
     )
 
 
@@ -60,6 +62,10 @@ def write(text: str) -> None:
 
 def _median(samples: Sequence[Sample], name: str) -> float:
     return float(median(getattr(sample, name) for sample in samples))
+
+
+def _memory_gb() -> float:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
 
 
 def _processor() -> str:
