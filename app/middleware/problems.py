@@ -111,6 +111,8 @@ def _wants_form(request: Request) -> bool:
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
+    if isinstance(error.__cause__, DomainError):  # what we refuse while FastAPI reads the body
+        return problem_response(error.__cause__, request.scope)
     phrase = HTTPStatus(error.status_code).phrase
     code = _CODES.get(error.status_code, phrase.upper().replace(" ", "_").replace("-", "_"))
     return _problem(
