@@ -74,11 +74,17 @@ async def if_none_match(
             description="Answer 304 without a body if its ETag is one of these.",
         ),
     ] = None,
-) -> Callable[[int], bool]:
-    """Return whether a version is what the client already has, by weak comparison (13.1.2)."""
+) -> Callable[[int | str], bool]:
+    """Return whether a version is what the client already has, by weak comparison (13.1.2).
+
+    What is no entity tag names nothing that the client has: it gets the whole answer.
+    """
     if header is None:
         return lambda _: False
-    tags = parse_etags(header)
+    try:
+        tags = parse_etags(header)
+    except BadRequest:
+        return lambda _: False
     if tags is None:
         return lambda _: True
     known = {value for _, value in tags}
@@ -86,4 +92,4 @@ async def if_none_match(
 
 
 IfMatch = Annotated[Callable[[Versioned], bool], Depends(if_match)]
-IfNoneMatch = Annotated[Callable[[int], bool], Depends(if_none_match)]
+IfNoneMatch = Annotated[Callable[[int | str], bool], Depends(if_none_match)]

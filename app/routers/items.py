@@ -139,17 +139,20 @@ async def change_items(
     response_model=ItemStats,
     summary="Figures over all items",
     dependencies=[Depends(require_role(Role.ANALYST, Role.ADMIN))],
-    responses=problems(401, 403, 429, 503),
+    responses={304: {"description": "Not modified"}, **problems(401, 403, 429, 503)},
 )
-async def item_statistics(request: Request, resources: CurrentResources) -> Response:
+async def item_statistics(
+    response: Response, is_known: IfNoneMatch, resources: CurrentResources
+) -> Any:
     """Count items and describe prices, by tag and day; up to 30 seconds old."""
     entry = await statistics.cached(
         resources.cache, resources.db, resources.settings.stats_cache_seconds
     )
     headers = {"ETag": entry.etag, "Cache-Control": "private, no-cache"}
-    if entry.etag in request.headers.get("if-none-match", ""):
+    if is_known(entry.etag.strip('"')):
         return Response(status_code=304, headers=headers)
-    return Response(entry.body, media_type="application/json", headers=headers)
+    response.headers.update(headers)
+    return ItemStats.model_validate_json(entry.body)
 
 
 @router.get(

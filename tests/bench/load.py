@@ -2,14 +2,18 @@
 
 import asyncio
 import json
+import secrets
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import cycle
+from itertools import count, cycle
 from typing import Any
+
+UNIQUE = "{unique}"
+"""Stands in a request for what no other request has; a key used twice would only be a replay."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class Generator:
 async def _run(order: dict[str, Any]) -> Outcome:
     times: list[float] = []
     statuses: Counter[str] = Counter()
-    requests = cycle([text.encode() for text in order["requests"]])
+    requests = _endless([text.encode() for text in order["requests"]])
     started_at = time.perf_counter()
     until = started_at + order["seconds"]
 
@@ -87,6 +91,15 @@ async def _run(order: dict[str, Any]) -> Outcome:
         p99=times[min(len(times) - 1, int(len(times) * 0.99))],
         statuses=dict(statuses),
     )
+
+
+def _endless(requests: Sequence[bytes]) -> Iterator[bytes]:
+    """Return the requests over and over, each `UNIQUE` in them a new word."""
+    mark, run = UNIQUE.encode(), secrets.token_hex(8).encode()
+    if not any(mark in request for request in requests):
+        return cycle(requests)
+    numbered = zip(cycle(requests), count(), strict=False)
+    return (request.replace(mark, b"%s-%d" % (run, number)) for request, number in numbered)
 
 
 def _content_length(head: bytes) -> int:

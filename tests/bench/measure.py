@@ -12,6 +12,7 @@ from tests.processes import Service
 class Sample:
     """One round of one case on one server."""
 
+    answers: int
     per_second: float
     cpu_us: float  # of the workers, per answer
     p50_ms: float
@@ -24,6 +25,11 @@ class Round:
 
     ours: Sample
     floor: Sample | None
+
+    @property
+    def answers(self) -> int:
+        """Answers of both."""
+        return self.ours.answers + (self.floor.answers if self.floor else 0)
 
 
 def sample(
@@ -40,6 +46,7 @@ def sample(
     if set(outcome.statuses) != {status}:
         raise RuntimeError(f"{service.name}: wanted {status}, got {outcome.statuses}")
     return Sample(
+        outcome.answers,
         outcome.per_second,
         spent / outcome.answers * 1e6,
         outcome.p50 * 1e3,

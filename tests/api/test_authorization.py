@@ -1,0 +1,187 @@
+"""Who may call what: every operation of the OpenAPI document × every kind of caller.
+
+A new operation without a row here fails, and so does one whose guard was removed: the last test
+takes every guard away and sees its row turn red.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from httpx import AsyncClient
+
+from app.dependencies.auth import Caller
+from app.routers.docs import openapi_document
+from app.security.principal import Principal, Role
+from tests.factories import Tokens, admin, analyst, create_item, new_user
+
+METHODS = ("get", "put", "post", "delete", "patch")
+WHO = ("nobody", "owner", "stranger", "analyst", "admin", "ended")
+
+# What each caller gets: P for passed (whatever the answer then is, no 401, 403 or 404), else the
+# status. In the order of WHO; `ended` is somebody whose session is over.
+EVERYONE = "P P P P P 401"
+SIGNED_IN = "401 P P P P 401"
+ADMINS = "401 403 403 403 P 401"
+ANALYSTS = "401 403 403 P P 401"
+OWN = "401 P 403 403 P 401"
+OWN_PRIVATE = "401 P 404 404 P 401"
+PRIVATE = "404 P 404 404 P 401"
+
+RULES = {
+    "POST /auth/register": EVERYONE,
+    "POST /auth/token": EVERYONE,
+    "POST /auth/refresh": EVERYONE,
+    "POST /auth/logout": SIGNED_IN,
+    "POST /auth/logout-all": SIGNED_IN,
+    "GET /auth/sessions": SIGNED_IN,
+    "DELETE /auth/sessions/{session_id}": "401 P 404 404 404 401",
+    "POST /auth/password/change": SIGNED_IN,
+    "POST /auth/ws-ticket": SIGNED_IN,
+    "GET /users/me": SIGNED_IN,
+    "PATCH /users/me": SIGNED_IN,
+    "DELETE /users/me": SIGNED_IN,
+    "GET /users": ADMINS,
+    "GET /users/{user_id}": SIGNED_IN,
+    "PATCH /users/{user_id}": ADMINS,
+    "DELETE /users/{user_id}": ADMINS,
+    "GET /users/{user_id}/items": EVERYONE,
+    "GET /items": EVERYONE,
+    "POST /items": SIGNED_IN,
+    "POST /items/bulk": SIGNED_IN,
+    "GET /items/stats": ANALYSTS,
+    "GET /items/{item_id}": PRIVATE,
+    "PUT /items/{item_id}": OWN_PRIVATE,
+    "PATCH /items/{item_id}": OWN_PRIVATE,
+    "DELETE /items/{item_id}": OWN_PRIVATE,
+    "POST /items/{item_id}/restore": OWN_PRIVATE,
+    "GET /events": EVERYONE,
+}
+BODIES: dict[str, Any] = {
+    "POST /items": {"name": "A", "price": 1},
+    "PUT /items/{item_id}": {"name": "A", "price": 1},
+    "PATCH /items/{item_id}": {"name": "B"},
+    "PATCH /users/me": {"full_name": "A"},
+    "PATCH /users/{user_id}": {"full_name": "A"},
+    "POST /items/bulk": {"operations": []},
+}
+# After these, somebody or their session is gone.
+ENDING = {
+    "DELETE /users/me",
+    "DELETE /users/{user_id}",
+    "POST /auth/logout",
+    "POST /auth/logout-all",
+    "DELETE /auth/sessions/{session_id}",
+}
+# Not called: it streams for ever; tests/api/test_events.py holds who may read what there.
+UNCALLED = {"GET /events"}
+
+
+@dataclass
+class World:
+    """The callers and what belongs to the owner."""
+
+    callers: dict[str, Tokens | None]
+    owner_id: int
+    item_id: int
+    session_id: int
+
+    def url(self, path: str) -> str:
+        """Fill the owner's things into a path."""
+        return path.format(item_id=self.item_id, user_id=self.owner_id, session_id=self.session_id)
+
+
+async def new_world(client: AsyncClient, app: FastAPI) -> World:
+    owner = await new_user(client)
+    item = await create_item(client, owner, visibility="private")
+    listed = await client.get("/api/v1/auth/sessions", headers=owner.headers)
+    ended = await new_user(client)
+    await client.post("/api/v1/auth/logout", headers=ended.headers)
+    return World(
+        {
+            "nobody": None,
+            "owner": owner,
+            "stranger": await new_user(client),
+            "analyst": await analyst(client, app),
+            "admin": await admin(client, app),
+            "ended": ended,
+        },
+        owner.account.id,
+        item["id"],
+        listed.json()["items"][0]["id"],
+    )
+
+
+_known: dict[int, World] = {}
+
+
+async def world_for(name: str, client: AsyncClient, app: FastAPI) -> World:
+    """Return a world that the call before has left whole: anew only where it ends somebody."""
+    if name in ENDING:
+        return await new_world(client, app)
+    if id(app) not in _known:
+        _known[id(app)] = await new_world(client, app)
+    world = _known[id(app)]
+    owner = world.callers["owner"]
+    assert owner
+    item = await create_item(client, owner, visibility="private")
+    return replace(world, item_id=item["id"])
+
+
+def documented(app: FastAPI, version: str) -> list[str]:
+    prefix = f"/api/{version}"
+    paths: Any = openapi_document(app, f"{prefix}/")["paths"]
+    return [
+        f"{method.upper()} {path.removeprefix(prefix)}"
+        for path, methods in paths.items()
+        for method in methods
+        if method in METHODS
+    ]
+
+
+async def outcome(client: AsyncClient, world: World, version: str, name: str, who: str) -> str:
+    method, path = name.split(" ")
+    caller = world.callers[who]
+    answer = await client.request(
+        method,
+        f"/api/{version}{world.url(path)}",
+        json=BODIES.get(name, {} if method in ("POST", "PUT", "PATCH") else None),
+        headers=caller.headers if caller else {},
+    )
+    return str(answer.status_code) if answer.status_code in (401, 403, 404) else "P"
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_every_operation_has_its_rule(app: FastAPI, version: str) -> None:
+    assert sorted(documented(app, version)) == sorted(RULES)
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+@pytest.mark.parametrize("name", sorted(set(RULES) - UNCALLED))
+async def test_who_may_call(client: AsyncClient, app: FastAPI, version: str, name: str) -> None:
+    for who, wanted in zip(WHO, RULES[name].split(), strict=True):
+        world = await world_for(name, client, app)
+        if name == "POST /items/{item_id}/restore":
+            url = f"/api/{version}/items/{world.item_id}"
+            owner = world.callers["owner"]
+            assert owner
+            await client.delete(url, headers=owner.headers)
+        assert (who, await outcome(client, world, version, name, who)) == (who, wanted)
+
+
+async def test_without_its_guard_each_rule_turns_red(
+    client: AsyncClient, app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = await new_world(client, app)
+    boss = world.callers["admin"]
+    assert boss
+    everything = Principal(boss.account.id, 0, frozenset(Role))
+
+    async def unguarded(self: Caller, request: object) -> Principal:
+        return everything
+
+    monkeypatch.setattr(Caller, "__call__", unguarded)
+    guarded = {name for name in RULES if RULES[name].startswith("401")}
+    for name in sorted(guarded - UNCALLED - ENDING):
+        assert await outcome(client, world, "v1", name, "nobody") != "401", name

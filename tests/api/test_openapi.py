@@ -1,0 +1,101 @@
+"""The OpenAPI documents: complete, consistent, and true of what is answered."""
+
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from httpx import AsyncClient
+
+from app.routers.docs import openapi_document
+
+METHODS = ("get", "put", "post", "delete", "patch")
+
+
+@pytest.fixture
+def document(app: FastAPI) -> Any:
+    return openapi_document(app)
+
+
+def operations(document: Any) -> list[tuple[str, dict[str, Any]]]:
+    return [
+        (f"{method.upper()} {path}", operation)
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+        if method in METHODS
+    ]
+
+
+def test_every_operation_is_described(document: Any) -> None:
+    for name, operation in operations(document):
+        for part in ("summary", "description", "tags", "operationId", "responses"):
+            assert operation.get(part), f"{name} has no {part}"
+    ids = [operation["operationId"] for _, operation in operations(document)]
+    assert len(ids) == len(set(ids))
+
+
+def test_every_body_has_an_example_and_is_closed(document: Any) -> None:
+    schemas = document["components"]["schemas"]
+    for name, operation in operations(document):
+        for media, content in operation.get("requestBody", {}).get("content", {}).items():
+            reference = content["schema"].get("$ref", "").rpartition("/")[2]
+            if not reference or media == "application/x-www-form-urlencoded":
+                continue
+            schema = schemas[reference]
+            assert schema.get("additionalProperties") is False, f"{name}: {reference} is open"
+
+
+def test_every_operation_lists_its_errors_as_problems(document: Any) -> None:
+    for name, operation in operations(document):
+        if not name.partition(" ")[2].startswith("/api/"):
+            continue
+        answers = operation["responses"]
+        assert "503" in answers, name
+        if operation.get("security"):
+            assert "401" in answers, name
+        for status, answer in answers.items():
+            if status.startswith(("4", "5")):
+                assert "application/problem+json" in answer["content"], f"{name} {status}"
+
+
+def test_every_answer_has_a_model(document: Any) -> None:
+    for name, operation in operations(document):
+        for status, answer in operation["responses"].items():
+            if status in ("200", "201"):
+                schemas = [each.get("schema") for each in answer.get("content", {}).values()]
+                assert schemas, f"{name} {status}"
+                assert all(schemas), f"{name} {status}"
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+async def test_each_version_has_a_document_of_its_own(client: AsyncClient, version: str) -> None:
+    document = (await client.get(f"/api/{version}/openapi.json")).json()
+    assert document["paths"]
+    assert all(path.startswith(f"/api/{version}/") for path in document["paths"])
+    everything = (await client.get("/openapi.json")).json()
+    assert set(document["paths"]) < set(everything["paths"])
+
+
+def test_v2_has_every_operation_of_v1(document: Any) -> None:
+    def of(version: str) -> set[str]:
+        prefix = f"/api/{version}/"
+        names = [name for name, _ in operations(document)]
+        return {name.replace(prefix, "/") for name in names if prefix in name}
+
+    assert of("v1") == of("v2")
+
+
+@pytest.mark.parametrize(
+    "path", ["/docs", "/redoc", "/api/v1/docs", "/api/v2/docs", "/api/v1/redoc", "/api/v2/redoc"]
+)
+async def test_the_pages_take_everything_from_here(client: AsyncClient, path: str) -> None:
+    page = await client.get(path)
+    assert page.headers["content-type"].startswith("text/html")
+    assert "http://" not in page.text
+    assert "https://" not in page.text
+
+
+@pytest.mark.parametrize("asset", ["swagger-ui.css", "swagger-ui-bundle.js", "redoc.standalone.js"])
+async def test_their_assets_are_served(client: AsyncClient, asset: str) -> None:
+    answer = await client.get(f"/docs/assets/{asset}")
+    assert answer.status_code == 200
+    assert "cdn.redoc.ly" not in answer.text

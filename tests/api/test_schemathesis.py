@@ -1,0 +1,65 @@
+"""Every operation against what its schema allows and forbids: no 5xx, no undocumented answer."""
+
+import asyncio
+from typing import Any
+
+import pytest
+import schemathesis
+from fastapi import FastAPI
+from httpx import AsyncClient
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from schemathesis import GenerationMode
+
+from app.routers.docs import openapi_document
+from tests.api.test_authorization import RULES, UNCALLED
+from tests.factories import admin
+from tests.live_server import LiveServer
+
+EXAMPLES = 10  # of each kind, per operation; `make test-system` tries many more
+# What a schema cannot say: that passwords differ, that a name is taken, that a token is genuine.
+BEYOND_SCHEMA = {"positive_data_acceptance", "missing_required_header", "ignored_auth"}
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+@pytest.mark.parametrize("name", sorted(set(RULES) - UNCALLED))
+async def test_an_operation_keeps_its_schema(
+    server: LiveServer, client: AsyncClient, app: FastAPI, version: str, name: str
+) -> None:
+    tokens = await admin(client, app)
+    method, path = name.split(" ")
+    schema = schemathesis.openapi.from_dict(_document(app))
+    operation = schema[f"/api/{version}{path}"][method]
+    kinds = [operation.as_strategy(generation_mode=mode) for mode in GenerationMode]
+    excluded = [check for check in _all_checks() if check.__name__ in BEYOND_SCHEMA]
+
+    @settings(
+        max_examples=EXAMPLES * len(kinds),
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=st.one_of(kinds))
+    def holds(case: Any) -> None:
+        headers = tokens.headers if RULES[name].startswith("401") else None
+        answer = case.call(base_url=server.url, headers=headers, timeout=20)
+        case.validate_response(answer, excluded_checks=excluded)
+
+    await asyncio.to_thread(holds)
+
+
+_documents: dict[int, Any] = {}
+
+
+def _document(app: FastAPI) -> Any:
+    if id(app) not in _documents:
+        _documents[id(app)] = openapi_document(app)
+    return _documents[id(app)]
+
+
+def _all_checks() -> list[Any]:
+    from schemathesis.checks import CHECKS
+
+    return list(CHECKS.get_all())
