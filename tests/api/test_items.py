@@ -177,7 +177,7 @@ async def test_a_known_etag_is_answered_304(client: AsyncClient) -> None:
         assert answer.content == b""
         assert answer.headers["ETag"] == '"1"'
     assert (await client.get(url, headers={"If-None-Match": '"2"'})).status_code == 200
-    assert (await client.get(url, headers={"If-None-Match": "1"})).status_code == 400
+    assert (await client.get(url, headers={"If-None-Match": "1"})).status_code == 200
 
 
 async def test_of_racing_writers_with_one_if_match_one_wins(client: AsyncClient) -> None:

@@ -20,7 +20,7 @@ from app.repositories.search import (
         ("OAK-desk_2", ["oak", "desk", "2"]),
         ("Straße", ["strasse"]),
         ("ﬁne", ["fine"]),
-        ("Ｗｉｄｅ", ["wide"]),
+        ("\uff37\uff49\uff44\uff45", ["wide"]),
         ("日本 語", ["日本", "語"]),
         ("", []),
         ("'; DROP TABLE items; --", ["drop", "table", "items"]),
