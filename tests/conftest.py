@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import hypothesis
 import pytest
 from fastapi import FastAPI
 
@@ -22,6 +23,11 @@ from app.settings import Settings
 from tests.backends import Backend, Foundation, Place, Run, fresh_place
 from tests.live_server import LiveServer, running, serving
 from tests.services import ServiceUnavailable
+
+# A machine that is busy with tests is slow, and no property is about that.
+hypothesis.settings.register_profile("kingpost", deadline=None)
+hypothesis.settings.load_profile("kingpost")
+
 
 MakeApp = Callable[..., Awaitable[FastAPI]]
 MakeClient = Callable[..., httpx.AsyncClient]

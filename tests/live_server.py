@@ -82,7 +82,7 @@ async def serving(app: FastAPI) -> AsyncIterator[LiveServer]:
         listener.bind(("127.0.0.1", 0))
         task = asyncio.create_task(server.serve(sockets=[listener]))
         async with asyncio.timeout(5):
-            while not server.started:  # noqa: ASYNC110 - it sets no event
+            while not server.started:
                 await asyncio.sleep(0.002)
         try:
             yield LiveServer(f"http://127.0.0.1:{listener.getsockname()[1]}")

@@ -222,6 +222,6 @@ async def roll_back_one(db: Database) -> None:
 
 async def wait_for(seen: list[Event], count: int) -> None:
     deadline = now() + timedelta(seconds=DEADLINE)
-    while len(seen) < count and now() < deadline:  # noqa: ASYNC110 - a list sets no event
+    while len(seen) < count and now() < deadline:
         await asyncio.sleep(0.01)
     assert len(seen) >= count

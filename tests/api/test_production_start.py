@@ -45,7 +45,7 @@ def environment(settings: Settings) -> dict[str, str]:
 async def service(make_settings: MakeSettings) -> AsyncIterator[Service]:
     with gunicorn("kingpost", "app.main:app", environment(make_settings())) as service:
         async with asyncio.timeout(20):
-            while len(service.workers) < 2:  # noqa: ASYNC110 - another process sets no event
+            while len(service.workers) < 2:
                 await asyncio.sleep(0.02)
         yield service
 
@@ -145,7 +145,7 @@ async def test_a_reload_under_load_loses_no_request(service: Service) -> None:
     clients = [asyncio.create_task(load()) for _ in range(4)]
     service.process.send_signal(signal.SIGHUP)
     async with asyncio.timeout(30):
-        while len(service.workers) < 2 or before & set(service.workers):  # noqa: ASYNC110
+        while len(service.workers) < 2 or before & set(service.workers):
             await asyncio.sleep(0.05)
     stop.set()
     await asyncio.gather(*clients)

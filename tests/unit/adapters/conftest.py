@@ -119,5 +119,5 @@ async def link(redis_server: RedisServer) -> AsyncIterator[RedisLink]:
 async def eventually(condition: Callable[[], bool], *, within: float = 5.0) -> None:
     """Wait until the condition holds."""
     async with asyncio.timeout(within):
-        while not condition():  # noqa: ASYNC110 - what is waited for has no event to set
+        while not condition():
             await asyncio.sleep(0.005)

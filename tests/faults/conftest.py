@@ -1,0 +1,113 @@
+"""A production of two workers whose PostgreSQL and Redis stand behind proxies that can fail."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from tests.api.test_production_start import environment
+from tests.conftest import MakeSettings
+from tests.faults.proxy import FaultProxy, fault_proxy
+from tests.processes import Service, gunicorn
+
+
+@dataclass
+class Production:
+    """The service, and what may fail under it."""
+
+    service: Service
+    postgres: FaultProxy
+    redis: FaultProxy
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self.service.port}"
+
+    def client(self) -> httpx.AsyncClient:
+        """Return a client to use in `async with`."""
+        return httpx.AsyncClient(base_url=self.url, timeout=20)
+
+
+@dataclass
+class Load:
+    """What a load saw: statuses, and how long the slowest answer of each took."""
+
+    statuses: Counter[int] = field(default_factory=Counter)
+    slowest: dict[int, float] = field(default_factory=dict)
+    without_retry_after: int = 0
+    cut_off: int = 0
+
+    @property
+    def share_of_success(self) -> float:
+        """The share of answers that are 2xx."""
+        good = sum(count for status, count in self.statuses.items() if status < 300)
+        return good / max(1, self.statuses.total())
+
+
+@asynccontextmanager
+async def loading(production: Production, path: str, *, clients: int = 4) -> AsyncIterator[Load]:
+    """Read a path again and again while the block runs."""
+    load, stop = Load(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    async def read() -> None:
+        async with production.client() as client:
+            while not stop.is_set():
+                started = loop.time()
+                try:
+                    answer = await client.get(path)
+                except httpx.TransportError:
+                    load.cut_off += 1
+                    continue
+                status = answer.status_code
+                load.statuses[status] += 1
+                load.slowest[status] = max(load.slowest.get(status, 0), loop.time() - started)
+                load.without_retry_after += status == 503 and "retry-after" not in answer.headers
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(clients):
+            tasks.create_task(read())
+        try:
+            yield load
+        finally:
+            stop.set()
+
+
+def through(url: str, proxy: FaultProxy) -> str:
+    """Return a URL whose port is the proxy's."""
+    port = urlsplit(url).port
+    return url.replace(f":{port}", f":{proxy.port}", 1) if port else url
+
+
+@pytest.fixture
+async def production(
+    make_settings: MakeSettings, request: pytest.FixtureRequest
+) -> AsyncIterator[Production]:
+    """Start it; `@pytest.mark.parametrize("production", [{"NAME": "value"}], indirect=True)`."""
+    variables = environment(make_settings())
+    async with AsyncExitStack() as stack:
+        proxies = []
+        for name in ("DATABASE_URL", "REDIS_URL"):
+            port = urlsplit(variables[name]).port
+            assert port
+            proxies.append(await stack.enter_async_context(fault_proxy(port)))
+            variables[name] = through(variables[name], proxies[-1])
+        variables |= getattr(request, "param", {})
+        # Started in a thread: the proxies that it starts through live on this loop.
+        manager = gunicorn("kingpost", "app.main:app", variables)
+        service = await asyncio.to_thread(manager.__enter__)
+        try:
+            async with asyncio.timeout(20):
+                while len(service.workers) < 2:
+                    await asyncio.sleep(0.02)
+            yield Production(service, *proxies)
+        finally:
+            for proxy in proxies:
+                proxy.heal()
+            await asyncio.to_thread(manager.__exit__, None, None, None)
