@@ -7,7 +7,6 @@ or neither. Only successes are stored: a refused request changed nothing and may
 import asyncio
 import hashlib
 from collections.abc import Callable, Coroutine
-from datetime import timedelta
 from typing import Any
 
 from fastapi import Request, Response
@@ -19,8 +18,8 @@ from app.dependencies.auth import authenticate
 from app.errors import IdempotencyInProgress, IdempotencyKeyReused, Unprocessable
 from app.models.idempotency import StoredAnswer
 from app.repositories.idempotency import IdempotencyRepository
+from app.services.retention import ANSWERS_KEPT_FOR
 
-KEPT_FOR = timedelta(hours=24)
 MAX_KEY = 255
 _POLL_SECONDS = 0.05
 _POLLS = 60  # 3 s: longer than our creating requests take; then 409
@@ -81,7 +80,7 @@ async def _run_and_store(
                 scope, key, fingerprint, response.status_code, headers, bytes(response.body), now()
             )
             await IdempotencyRepository(await unit.connection()).store(
-                answer, replacing_before=now() - KEPT_FOR
+                answer, replacing_before=now() - ANSWERS_KEPT_FOR
             )
     return response
 
@@ -99,7 +98,7 @@ async def _wait_for_first(db: Database, scope: str, key: str, fingerprint: str) 
 async def _find(db: Database, scope: str, key: str) -> StoredAnswer | None:
     async with db.read() as connection:
         stored = await IdempotencyRepository(connection).find(scope, key)
-    return stored if stored and stored.created_at > now() - KEPT_FOR else None
+    return stored if stored and stored.created_at > now() - ANSWERS_KEPT_FOR else None
 
 
 async def _fingerprint(request: Request) -> str:

@@ -71,6 +71,7 @@ class EventTail:
 
     async def start(self) -> None:
         """Take the place from which on events are handed on: the newest one that is settled."""
+        started_at = time.monotonic()
         async with self._db.read() as connection:
             repository = EventRepository(connection)
             started = await repository.horizon()
@@ -80,6 +81,7 @@ class EventTail:
                 async with asyncio.timeout(_LONGEST_START):
                     while started and not await _has_passed(repository, started.next):  # noqa: ASYNC110
                         await asyncio.sleep(_GAP_PAUSE)
+        self._confirmed_at = started_at  # nothing is remembered yet that could be out of date
         await self._pubsub.subscribe(CHANNEL, self.wake)
 
     async def run(self) -> None:

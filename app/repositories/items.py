@@ -14,6 +14,7 @@ from sqlalchemy import (
     Row,
     Select,
     bindparam,
+    delete,
     func,
     insert,
     literal_column,
@@ -177,6 +178,11 @@ class ItemRepository:
             drafts = (_event(EventKind.ITEM_DELETED, item) for item in deleted)
             await outbox.record(self._connection, *drafts)
         return len(deleted)
+
+    async def purge(self, moment: datetime) -> int:
+        """Delete for good what was deleted before a moment; return how many items that were."""
+        statement = delete(items).where(items.c.deleted_at < moment)
+        return (await self._connection.execute(statement)).rowcount
 
     async def owned_by(
         self, owner_ids: Sequence[int], viewer: Principal | None, *, limit_each: int

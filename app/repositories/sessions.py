@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.clock import now
@@ -157,6 +157,17 @@ class SessionRepository:
         row = (await self._connection.execute(statement)).first()
         token = OneTimeToken._make(row) if row else None
         return token if token and token.expires_at > now() else None
+
+    async def delete_unused_since(self, moment: datetime) -> int:
+        """Forget sessions that have ended and were not used since a moment; return how many."""
+        has_ended = or_(sessions.c.ended_at.is_not(None), sessions.c.expires_at < now())
+        statement = delete(sessions).where(sessions.c.last_used_at < moment, has_ended)
+        return (await self._connection.execute(statement)).rowcount
+
+    async def delete_tokens_before(self, moment: datetime) -> int:
+        """Forget one-time tokens that ran out before a moment; return how many."""
+        statement = delete(one_time_tokens).where(one_time_tokens.c.expires_at < moment)
+        return (await self._connection.execute(statement)).rowcount
 
 
 def _ended(session_id: int, user_id: int) -> EventDraft:

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 
+from app.dependencies.operators import operators_only_in_production
 from app.schemas.problems import FieldError, Problem
 
 _SWAGGER = """<!doctype html>
@@ -60,7 +61,7 @@ Accounts, roles and a catalogue of items, with search and live updates.
 
 def add_documentation(app: FastAPI, versions: tuple[str, ...]) -> None:
     """Add the pages and documents: of everything at the root, of each version under its path."""
-    router = APIRouter(include_in_schema=False)
+    router = APIRouter(include_in_schema=False, dependencies=[operators_only_in_production])
     _add_pages(app, router, "", "/")
     for version in versions:
         _add_pages(app, router, f"/api/{version}", f"/api/{version}/")

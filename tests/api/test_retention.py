@@ -1,0 +1,80 @@
+"""What has had its time is forgotten, and nothing else."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from httpx import AsyncClient
+from sqlalchemy import func, select, update
+
+from app.clock import now
+from app.models.events import events
+from app.models.idempotency import idempotency_keys
+from app.models.items import items
+from app.models.users import login_failures, one_time_tokens, sessions
+from app.services.retention import sweep
+from tests.factories import create_item, expect, new_user, register
+
+A_DAY = timedelta(days=1)
+
+
+async def count(app: FastAPI, table: Any) -> int:
+    async with app.state.resources.db.read() as connection:
+        number: int = (
+            await connection.execute(select(func.count()).select_from(table))
+        ).scalar_one()
+    return number
+
+
+async def age(app: FastAPI, column: Any, by: timedelta) -> None:
+    """Make every row of a table older."""
+    async with app.state.resources.db.transaction() as connection:
+        await connection.execute(update(column.table).values({column.name: now() - by}))
+
+
+@pytest.mark.usefixtures("clean_database")
+async def test_each_kind_goes_when_its_time_has_come(client: AsyncClient, app: FastAPI) -> None:
+    db = app.state.resources.db
+    tokens = await new_user(client)
+    headers = {**tokens.headers, "Idempotency-Key": "k"}
+    await client.post("/api/v1/items", json={"name": "A", "price": 1}, headers=headers)
+    gone = await create_item(client, tokens)
+    await client.delete(f"/api/v1/items/{gone['id']}", headers=tokens.headers)
+    await client.post("/api/v1/auth/ws-ticket", headers=tokens.headers)
+    wrong = {"username": (await register(client)).username, "password": "wrong"}
+    await client.post("/api/v1/auth/token", data=wrong)
+    assert set((await sweep(db, A_DAY)).values()) == {0}
+    await age(app, events.c.created_at, A_DAY)
+    await age(app, idempotency_keys.c.created_at, A_DAY)
+    await age(app, login_failures.c.last_failed_at, 2 * A_DAY)
+    await age(app, one_time_tokens.c.expires_at, timedelta(seconds=1))
+    swept = await sweep(db, A_DAY)
+    assert swept["events"] >= 3
+    assert {**swept, "events": 0, "failures": 0} == {
+        "events": 0,
+        "answers": 1,
+        "failures": 0,
+        "sessions": 0,
+        "tokens": 1,
+        "items": 0,
+    }
+    assert swept["failures"] == 2
+    for table in (events, idempotency_keys, login_failures, one_time_tokens):
+        assert await count(app, table) == 0
+    async with db.transaction() as connection:
+        old = {"deleted_at": now() - 31 * A_DAY}
+        await connection.execute(update(items).where(items.c.id == gone["id"]).values(old))
+    assert (await sweep(db, A_DAY))["items"] == 1
+    assert await count(app, items) == 1
+
+
+@pytest.mark.usefixtures("clean_database")
+async def test_a_session_in_use_stays(client: AsyncClient, app: FastAPI) -> None:
+    tokens = await new_user(client)
+    await age(app, sessions.c.last_used_at, 40 * A_DAY)
+    db = app.state.resources.db
+    assert (await sweep(db, A_DAY))["sessions"] == 0
+    expect(await client.get("/api/v1/users/me", headers=tokens.headers), 200)
+    await client.post("/api/v1/auth/logout", headers=tokens.headers)
+    assert (await sweep(db, A_DAY))["sessions"] == 1
