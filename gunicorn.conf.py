@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import faulthandler
 import os
 import shutil
 import tempfile
@@ -43,6 +44,11 @@ def on_starting(_server: Any) -> None:
     if folder:
         shutil.rmtree(folder, ignore_errors=True)
         Path(folder).mkdir(parents=True)
+
+
+def post_worker_init(_worker: Any) -> None:
+    """Let a worker whose loop stands still say where, when it is aborted for it."""
+    faulthandler.enable()
 
 
 def child_exit(_server: Any, worker: Any) -> None:

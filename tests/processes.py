@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from tests.services import free_port
 
@@ -26,12 +27,17 @@ class Service:
     port: int
     process: subprocess.Popen[bytes]
     start_seconds: float  # to the first 200
+    output: IO[bytes]
 
     @property
     def workers(self) -> list[int]:
         """The process ids of the workers."""
         path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return [int(pid) for pid in path.read_text().split()]
+
+    def log(self) -> str:
+        """Return what it has written so far."""
+        return os.pread(self.output.fileno(), 10_000_000, 0).decode(errors="replace")
 
     def cpu_seconds(self) -> float:
         """Return the time that the workers have spent on a CPU, of user and system."""
@@ -73,7 +79,7 @@ def gunicorn(
         )
         try:
             _wait_until_live(port, process)
-            yield Service(name, port, process, time.perf_counter() - started_at)
+            yield Service(name, port, process, time.perf_counter() - started_at, log)
         except BaseException:
             log.seek(0)
             sys.stderr.write(log.read()[-4000:].decode(errors="replace"))

@@ -1,0 +1,96 @@
+"""How processes end: what is in flight finishes, readiness goes first, frozen ones go."""
+
+import asyncio
+import importlib.util
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from app.settings import Settings
+from tests.api.test_production_start import environment
+from tests.conftest import MakeSettings
+from tests.factories import create_item, expect, new_user
+from tests.faults.conftest import Production
+from tests.processes import gunicorn
+
+pytestmark = pytest.mark.only("production")
+
+
+async def test_what_is_in_flight_finishes(production: Production, settings: Settings) -> None:
+    engine = create_async_engine(settings.sqlalchemy_url)
+    async with production.client() as client, engine.connect() as connection:
+        tokens = await new_user(client)
+        item = await create_item(client, tokens)
+        # Whoever changes the row now has to wait for us.
+        await connection.execute(text("SELECT 1 FROM items WHERE id = :id FOR UPDATE"), item)
+        change = asyncio.create_task(
+            client.patch(f"/api/v1/items/{item['id']}", json={"price": 2}, headers=tokens.headers)
+        )
+        await asyncio.sleep(0.5)
+        production.service.process.send_signal(signal.SIGTERM)
+        await asyncio.sleep(1)
+        assert not change.done()
+        await connection.rollback()
+        assert expect(await change, 200)["price"] == 2
+    await engine.dispose()
+    assert await asyncio.to_thread(production.service.process.wait, 45) == 0
+
+
+@pytest.mark.parametrize("production", [{"DRAIN_SECONDS": "2"}], indirect=True)
+async def test_it_stops_being_ready_before_the_socket_closes(production: Production) -> None:
+    production.service.process.send_signal(signal.SIGTERM)
+    started = time.monotonic()
+    answers: list[tuple[float, int, int]] = []
+    while time.monotonic() - started < 1.5:
+        async with production.client() as client:  # each time a new connection
+            ready = await client.get("/health/ready")
+            served = await client.get("/api/v1/items")
+        answers.append((time.monotonic() - started, ready.status_code, served.status_code))
+        await asyncio.sleep(0.05)
+    assert {served for _, _, served in answers} == {200}
+    assert {ready for at, ready, _ in answers if at > 1} == {503}
+    assert await asyncio.to_thread(production.service.process.wait, 45) == 0
+
+
+async def test_a_frozen_worker_is_replaced_and_says_where_it_hung(
+    make_settings: MakeSettings,
+) -> None:
+    variables = environment(make_settings()) | {"GUNICORN_CMD_ARGS": "--timeout 2"}
+    with gunicorn("blocking", "tests.faults.blocking:app", variables) as service:
+        before = set(service.workers)
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{service.port}") as client:
+            with pytest.raises(httpx.TransportError):
+                await client.get("/hold", timeout=10)
+        async with asyncio.timeout(7):
+            while len(service.workers) < 2 or before == set(service.workers):
+                await asyncio.sleep(0.05)
+        stopped = min(service.workers)
+        os.kill(stopped, signal.SIGSTOP)
+        async with asyncio.timeout(10):
+            while stopped in service.workers or len(service.workers) < 2:
+                await asyncio.sleep(0.05)
+        assert "hold_the_loop" in service.log()
+
+
+def test_each_outer_deadline_is_longer_than_the_inner() -> None:
+    root = Path(__file__).resolve().parents[2]
+    spec = importlib.util.spec_from_file_location("gunicorn_conf", root / "gunicorn.conf.py")
+    assert spec
+    assert spec.loader
+    shipped: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(shipped)
+    from app.worker import KingpostWorker
+
+    worker = KingpostWorker.CONFIG_KWARGS["timeout_graceful_shutdown"]
+    defaults = Settings(_env_file=None)
+    statement = defaults.database_statement_timeout
+    assert defaults.redis_timeout < defaults.database_pool_timeout < statement
+    assert statement < worker < shipped.graceful_timeout < 60
+    assert shipped.timeout > statement
