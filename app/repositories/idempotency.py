@@ -2,13 +2,32 @@
 
 import hashlib
 from datetime import datetime
+from functools import cache
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import BigInteger, Insert, bindparam, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.errors import IdempotencyInProgress
 from app.models.idempotency import StoredAnswer, idempotency_keys
+
+# Building a statement costs more than running it: each is built once.
+_FIND = select(idempotency_keys).where(
+    idempotency_keys.c.scope == bindparam("scope"), idempotency_keys.c.key == bindparam("key")
+)
+_CLAIM = select(func.pg_try_advisory_xact_lock(bindparam("number", type_=BigInteger)))
+
+
+@cache
+def _store(is_postgres: bool) -> Insert:
+    columns = idempotency_keys.c
+    names = [column.name for column in columns]
+    new = (postgresql.insert if is_postgres else sqlite.insert)(idempotency_keys)
+    return new.values({name: bindparam(name) for name in names}).on_conflict_do_update(
+        index_elements=["scope", "key"],
+        set_={name: new.excluded[name] for name in names},
+        where=columns.created_at < bindparam("replacing_before", type_=columns.created_at.type),
+    )
 
 
 class IdempotencyRepository:
@@ -20,10 +39,7 @@ class IdempotencyRepository:
 
     async def find(self, scope: str, key: str) -> StoredAnswer | None:
         """Return the first answer, if there is one."""
-        statement = select(idempotency_keys).where(
-            idempotency_keys.c.scope == scope, idempotency_keys.c.key == key
-        )
-        row = (await self._connection.execute(statement)).first()
+        row = (await self._connection.execute(_FIND, {"scope": scope, "key": key})).first()
         return StoredAnswer._make(row) if row else None
 
     async def claim(self, scope: str, key: str) -> None:
@@ -36,7 +52,7 @@ class IdempotencyRepository:
             return
         digest = hashlib.sha256(f"{scope}\n{key}".encode()).digest()
         number = int.from_bytes(digest[:8], signed=True)
-        taken = await self._connection.execute(select(func.pg_try_advisory_xact_lock(number)))
+        taken = await self._connection.execute(_CLAIM, {"number": number})
         if not taken.scalar_one():
             raise IdempotencyInProgress
 
@@ -46,18 +62,9 @@ class IdempotencyRepository:
         Raises:
             IdempotencyInProgress: another request with this key was committed meanwhile.
         """
-        values = answer._asdict()
-        insert = postgresql.insert if self._is_postgres else sqlite.insert
-        statement = (
-            insert(idempotency_keys)
-            .values(values)
-            .on_conflict_do_update(
-                index_elements=["scope", "key"],
-                set_=values,
-                where=idempotency_keys.c.created_at < replacing_before,
-            )
-        )
-        if (await self._connection.execute(statement)).rowcount != 1:
+        statement = _store(self._is_postgres)
+        parameters = {**answer._asdict(), "replacing_before": replacing_before}
+        if (await self._connection.execute(statement, parameters)).rowcount != 1:
             raise IdempotencyInProgress
 
     async def delete_before(self, moment: datetime) -> int:

@@ -187,7 +187,7 @@ async def test_a_frozen_redis_costs_one_deadline_and_answers_are_computed(
     between = time.perf_counter()
     assert (await cache.get_or_compute("n", "a", 30, compute)).body == b"run 3"
     assert between - started < TIMEOUT + MARGIN
-    assert time.perf_counter() - between < 0.002
+    assert time.perf_counter() - between < TIMEOUT
 
 
 async def test_without_redis_an_earlier_computation_is_not_served_after_an_invalidation(

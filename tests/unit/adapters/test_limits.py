@@ -140,7 +140,7 @@ async def test_a_frozen_redis_costs_one_deadline_then_memory_counts_on(
         admitted += (await limiter.hit("x", TEN, "a")).allowed
         times.append(time.perf_counter() - started)
     assert times[0] < TIMEOUT + MARGIN
-    assert max(times[1:]) < 0.001
+    assert max(times[1:]) < TIMEOUT
     assert admitted == 4, "the outage goes on from what Redis had counted"
 
     redis_server.thaw()

@@ -161,7 +161,7 @@ async def test_subscribing_waits_for_redis_but_not_for_a_frozen_one(
     loop = asyncio.get_running_loop()
     started = loop.time()
     await pair[1].subscribe("room:a", got.append)
-    assert module.CONFIRM_SECONDS * 0.9 < loop.time() - started < module.CONFIRM_SECONDS + 0.1
+    assert module.CONFIRM_SECONDS * 0.9 < loop.time() - started < module.CONFIRM_SECONDS + 2
     redis_server.thaw()
     async with asyncio.timeout(5):
         while not got:
