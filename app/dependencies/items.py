@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 from fastapi import Query
@@ -66,7 +67,12 @@ CursorListQuery = Annotated[CursorQuery, Query()]
 
 def cursor_scope(query: ItemListQuery) -> str:
     """Return what a cursor is tied to: the filter and the sort."""
-    return f"items:{query.sort}:{sorted(asdict(query.filter()).items())}"
+    return _scope(query.filter(), query.sort)
+
+
+@lru_cache(1024)
+def _scope(wanted: ItemFilter, sort: str) -> str:
+    return f"items:{sort}:{sorted(asdict(wanted).items())}"
 
 
 def read_cursor(signer: CursorSigner, query: CursorQuery) -> Position | None:
