@@ -150,4 +150,5 @@ def __getattr__(name: str) -> Any:
     # again and again would stop the loop for 50 ms twice a second under load.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 20, 100)  # what a request leaves is rarely cyclic
     return globals()["app"]

@@ -25,6 +25,7 @@ ORIGIN_BYTES = 8
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0  # seconds between attempts to reconnect
 QUIET_SECONDS = 10.0  # then a PING: a cut network shows no end of the connection
 CONFIRM_SECONDS = 0.2
+WAKE_UP_SPACING = 0.005  # seconds: the first goes at once, those right behind it as one
 
 Callback = Callable[[bytes], None]
 
@@ -181,6 +182,7 @@ class RedisPubSub:
             for channel in channels:
                 with contextlib.suppress(RedisAway):
                     await self._send(channel, b"")
+            await asyncio.sleep(WAKE_UP_SPACING)
 
     async def _listen(self) -> None:
         pause = FIRST_PAUSE

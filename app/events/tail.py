@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 CHANNEL = "events"
 _BATCH = 500
 _FRESH_SECONDS = 1.0  # how soon a change must bite everywhere
+_SPACING = 0.01  # seconds between reads: under load they bring many events, and cost little each
 _GAP_PAUSE = 0.01  # seconds between looks at a gap: transactions are short
 _LONGEST_START = 5.0  # seconds; then a transaction that still runs is left behind
 _LONGEST_PAUSE = 2.0  # seconds between attempts while the database is away
@@ -86,12 +87,14 @@ class EventTail:
 
     async def run(self) -> None:
         """Read until cancelled; while the database is away, keep trying."""
-        pause = self._poll_seconds
+        pause, read_at = self._poll_seconds, 0.0
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._woken.wait()
+            await asyncio.sleep(max(0.0, read_at + _SPACING - time.monotonic()))
             self._woken.clear()
+            read_at = time.monotonic()
             try:
                 caught_up = await self._read()
                 pause = self._poll_seconds if caught_up else _GAP_PAUSE
