@@ -1,6 +1,7 @@
 """Hands events and messages to the sockets and streams of this process."""
 
 import asyncio
+import contextlib
 import json
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable, Sequence, Set
@@ -23,6 +24,7 @@ from app.settings import Settings
 
 _ROOMS = "rooms"
 _PAGE = 500
+_LONGEST_LAG = 1.0  # seconds that one worker may be behind another
 
 POLICY_VIOLATION, SERVICE_RESTART, TRY_AGAIN_LATER = 1008, 1012, 1013  # RFC 6455, 7.4; IANA
 
@@ -222,6 +224,11 @@ class Hub:
             EventsExpired: events after `since` are not kept any more.
             BadRequest: `since` has not happened yet.
         """
+        # Another worker may have been the first to read it, and told the client of it.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LONGEST_LAG):
+                while since > self._tail.position:  # noqa: ASYNC110 - the tail sets no event
+                    await asyncio.sleep(0.01)
         if since > self._tail.position:
             raise BadRequest("There is no such event yet")
         async with self._db.read() as connection:

@@ -132,6 +132,19 @@ async def test_events_beyond_retention_are_gone(client: AsyncClient, app: FastAP
     assert answer.json()["error_code"] == "EVENTS_EXPIRED"
 
 
+@pytest.mark.usefixtures("clean_database")
+async def test_an_event_that_another_worker_read_first_is_waited_for(
+    server: LiveServer, client: AsyncClient, app: FastAPI
+) -> None:
+    tokens = await new_user(client)
+    tail = app.state.resources.tail
+    before = tail.position
+    created = [asyncio.create_task(create_item(client, tokens)) for _ in range(3)]
+    await asyncio.gather(*created)
+    async with stream(server, "channel=items", **{"Last-Event-ID": str(before + 2)}) as live:
+        assert int((await live.next())["id"]) == before + 3
+
+
 def draft(subject_id: int) -> EventDraft:
     return EventDraft(EventKind.ITEM_CREATED, "other", subject_id, None, Audience.PUBLIC, {})
 
