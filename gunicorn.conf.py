@@ -5,15 +5,32 @@ import ctypes
 import faulthandler
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from app.cpus import usable_cpus
 
-bind = f"{os.environ.get('HOST', '0.0.0.0')}:{os.environ.get('PORT', '8000')}"
-is_shared = bool(os.environ.get("REDIS_URL") or os.environ.get("REDIS_URL_FILE"))
-workers = int(os.environ.get("WEB_CONCURRENCY") or (usable_cpus() if is_shared else 1))
+
+def _setting(name: str, default: str = "") -> str:
+    return os.environ.get(name) or default
+
+
+def _number(name: str, default: int, *, least: int) -> int:
+    text = _setting(name, str(default))
+    if not text.isdecimal() or int(text) < least:
+        sys.exit(f"{name} must be a number from {least} on")
+    return int(text)
+
+
+host = _setting("HOST", "0.0.0.0")  # a container is reached from outside
+bind = f"{f'[{host}]' if ':' in host else host}:{_number('PORT', 8000, least=0)}"
+# Without both of these one worker is all there may be: they are what workers share.
+is_shared = all(
+    _setting(name) or _setting(f"{name}_FILE") for name in ("DATABASE_URL", "REDIS_URL")
+)
+workers = _number("WEB_CONCURRENCY", usable_cpus() if is_shared else 1, least=1)
 worker_class = "app.worker.KingpostWorker"
 reuse_port = True  # each worker its own queue: a shared one can give all connections to one worker
 

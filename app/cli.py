@@ -2,71 +2,98 @@
 
 import argparse
 import asyncio
+import errno
 import json
-import os
 import secrets
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from getpass import getpass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from app.settings import Settings
+from app.errors import DomainError
+from app.settings import Settings, refusals
 from app.version import VERSION
+
+if TYPE_CHECKING:  # each command imports what it needs: `kingpost version` is quick
+    from app.adapters.database import Database
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code: 0 done, 1 failed, 2 refused."""
-    options = _parser().parse_args(arguments)
-    os.chdir(os.environ.get("KINGPOST_HOME", Path.cwd()))
-    if options.command == "version":
-        print(VERSION)
-        return 0
-    if options.command == "settings":
-        return _print_settings(as_env=options.env)
-    if options.command == "new-resource":
-        return _new_resource(options.name, options.fields, options.plural)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        match options.command:
+            case None:
+                parser.print_help()
+                return 0
+            case "version":
+                print(VERSION)
+                return 0
+            case "settings":
+                return _print_settings(as_env=options.env)
+            case "new-resource":
+                return _new_resource(options.name, options.fields, options.plural)
+            case _:
+                return _with_settings(options)
+    except DomainError as error:
+        because = f" ({error.__cause__})" if error.__cause__ else ""
+        print(f"{error}{because}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130  # what a shell reports of a process that SIGINT ended
+
+
+def _with_settings(options: argparse.Namespace) -> int:
     try:
         settings = Settings()
-    except ValidationError as error:
-        print("The settings are refused:", file=sys.stderr)
-        for each in error.errors(include_url=False, include_input=False):
-            name = ".".join(str(part) for part in each["loc"]).upper()
-            print(f"  {name + ': ' if name else ''}{each['msg']}", file=sys.stderr)
+    except ValueError as error:
+        print("The settings are refused:", *refusals(error), sep="\n  ", file=sys.stderr)
         return 2
     match options.command:
         case "serve":
             return _serve(settings)
         case "migrate":
-            return _migrate(settings)
+            return _check(settings) if options.check else _migrate(settings)
         case "create-admin":
-            return asyncio.run(_create_admin(settings, options.username, options.email))
+            return _create_admin(settings, options)
         case "seed":
-            return asyncio.run(_seed(settings, options.users, options.items))
+            return _seed(settings, options)
         case _:
             return _print_openapi(settings, options.version)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="kingpost", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
+    commands = parser.add_subparsers(dest="command", metavar="command")
     commands.add_parser("serve", help="migrate and serve, in one process, for development")
-    commands.add_parser("migrate", help="bring the database to the newest revision")
+    migrate = commands.add_parser("migrate", help="bring the database to the newest revision")
+    migrate.add_argument("--check", action="store_true", help="only say whether it is; 1 if not")
     admin = commands.add_parser("create-admin", help="create an admin; prints its password once")
     admin.add_argument("--username", required=True)
     admin.add_argument("--email", required=True)
+    admin.add_argument(
+        "--password-stdin", action="store_true", help="ask for the password, or read it from a pipe"
+    )
     seed = commands.add_parser("seed", help="fill the database with accounts and items")
     seed.add_argument("--users", type=int, default=100)
     seed.add_argument("--items", type=int, default=10_000)
+    seed.add_argument(
+        "--in-production", action="store_true", help="although everybody knows their password"
+    )
     openapi = commands.add_parser("openapi", help="print the OpenAPI document")
     openapi.add_argument("--version", choices=("v1", "v2"))
     resource = commands.add_parser("new-resource", help="write a resource in house style")
     resource.add_argument("name", help="its singular in snake_case, such as purchase_order")
     resource.add_argument(
-        "fields", nargs="*", help="name:kind; str, text, int, bool, date, datetime"
+        "fields", nargs="*", help="name:kind; str, text, int, money, bool, date, datetime"
     )
     resource.add_argument("--plural", help="where adding an s is not right")
     reference = commands.add_parser("settings", help="print every setting with its default")
@@ -76,11 +103,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(settings: Settings) -> int:
-    if not _port_is_free(settings):
-        print(f"Port {settings.port} is taken; choose another: PORT=8001", file=sys.stderr)
+    problem = _cannot_listen(settings)
+    if problem:
+        print(problem, file=sys.stderr)
         return 1
-    _migrate(settings)
-    password = asyncio.run(_first_admin(settings))
+    _upgrade(settings)
+    # The output of a production is kept, and no password belongs there.
+    password = None if settings.is_production else asyncio.run(_first_admin(settings))
     _greet(settings, password)
     import uvicorn
 
@@ -90,6 +119,7 @@ def _serve(settings: Settings) -> int:
         "app.main:app",
         host=settings.host,
         port=settings.port,
+        workers=1,  # else Uvicorn would read WEB_CONCURRENCY, which is Gunicorn's
         ws_ping_interval=settings.websocket_ping_seconds,
         timeout_graceful_shutdown=10,
         **server.OPTIONS,
@@ -97,14 +127,19 @@ def _serve(settings: Settings) -> int:
     return 0
 
 
-def _port_is_free(settings: Settings) -> bool:
-    with socket.socket() as probe:
+def _cannot_listen(settings: Settings) -> str | None:
+    """Return why nothing can listen on the port, before anything else is begun."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((settings.host, settings.port))
-        except OSError:
-            return False
-    return True
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return f"Port {settings.port} is taken; choose another: PORT={settings.port + 1}"
+            where = f"HOST={settings.host} PORT={settings.port}"
+            return f"Nothing can listen on {where}: {error.strerror}"
+    return None
 
 
 def _greet(settings: Settings, password: str | None) -> None:
@@ -119,92 +154,144 @@ def _greet(settings: Settings, password: str | None) -> None:
 
 
 def _migrate(settings: Settings) -> int:
+    before, after = _upgrade(settings)
+    print(f"The database is at {after}." if before == after else f"Migrated {before} → {after}.")
+    return 0
+
+
+def _check(settings: Settings) -> int:
+    current, newest = asyncio.run(_revision(settings)), _revisions()[-1]
+    is_current = _is_current(current)
+    print(f"The database is at {current}; the newest revision is {newest}.")
+    return 0 if is_current else 1
+
+
+def _upgrade(settings: Settings) -> tuple[str | None, str | None]:
+    """Migrate where there is something to do; return the revisions before and after."""
     if not settings.database_url:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if asyncio.run(_is_current(settings)):
-        return 0
+    current = asyncio.run(_revision(settings))
+    if _is_current(current):
+        return current, current
     from alembic import command
     from alembic.config import Config
 
     config = Config(ROOT / "alembic.ini")
     config.attributes["url"] = settings.sqlalchemy_url
     command.upgrade(config, "head")
-    return 0
+    return current, _revisions()[-1]
 
 
-async def _is_current(settings: Settings) -> bool:
-    """Compare file names with the database: importing Alembic takes longer than a start may."""
-    from app.adapters.database import Database
+async def _revision(settings: Settings) -> str | None:
     from app.repositories.schema import current_revision
 
-    newest = max(path.name.partition("_")[0] for path in (ROOT / "migrations/versions").glob("*_*"))
+    async with _database(settings) as db, db.read() as connection:
+        return await current_revision(connection)
+
+
+def _revisions() -> list[str]:
+    """Return the revisions by their files' names: importing Alembic takes too long for a start."""
+    return sorted(
+        path.name.partition("_")[0] for path in (ROOT / "migrations/versions").glob("*_*.py")
+    )
+
+
+def _is_current(revision: str | None) -> bool:
+    """One that we do not know is a newer one, and none of our business."""
+    known = _revisions()
+    return revision is not None and (revision == known[-1] or revision not in known)
+
+
+@asynccontextmanager
+async def _database(settings: Settings) -> AsyncIterator["Database"]:
+    from app.adapters.database import Database
+
     db = Database(settings)
     try:
-        async with db.read() as connection:
-            return await current_revision(connection) == newest
+        yield db
     finally:
         await db.close()
+
+
+def _is_migrated(settings: Settings) -> bool:
+    if _is_current(asyncio.run(_revision(settings))):
+        return True
+    print("The database is not at the newest revision; first: kingpost migrate", file=sys.stderr)
+    return False
 
 
 async def _first_admin(settings: Settings) -> str | None:
     """Create an admin where there is none; return the password, which is kept nowhere."""
-    from app.adapters.database import Database
     from app.repositories.users import UserRepository
     from app.security.principal import Role
 
-    db = Database(settings)
-    try:
-        async with db.read() as connection:
-            if await UserRepository(connection).count(role=Role.ADMIN, is_active=None, q=None):
-                return None
-    finally:
-        await db.close()
-    return await _add_admin(settings, "admin", "admin@example.com")
+    async with _database(settings) as db, db.read() as connection:
+        if await UserRepository(connection).count(role=Role.ADMIN, is_active=None, q=None):
+            return None
+    password = _new_password()
+    await _add_admin(settings, "admin", "admin@example.com", password)
+    return password
 
 
-async def _create_admin(settings: Settings, username: str, email: str) -> int:
-    from app.errors import DomainError
-
-    try:
-        password = await _add_admin(settings, username, email)
-    except (DomainError, ValidationError) as error:
-        print(error, file=sys.stderr)
+def _create_admin(settings: Settings, options: argparse.Namespace) -> int:
+    if not _is_migrated(settings):
         return 1
-    print(f"Its password, shown this once: {password}")
+    password = _read_password() if options.password_stdin else _new_password()
+    try:
+        asyncio.run(_add_admin(settings, options.username, options.email, password))
+    except ValidationError as error:
+        for each in error.errors(include_url=False, include_input=False):
+            print(f"{each['loc'][0]}: {each['msg']}", file=sys.stderr)
+        return 1
+    if not options.password_stdin:
+        print(f"Its password, shown this once: {password}")
     return 0
 
 
-async def _add_admin(settings: Settings, username: str, email: str) -> str:
-    from app.adapters.database import Database
+def _new_password() -> str:
+    return secrets.token_urlsafe(15)
+
+
+def _read_password() -> str:
+    """Ask without an echo on a terminal; an argument would show in the list of processes."""
+    if sys.stdin.isatty():
+        return getpass("Its password: ")
+    return sys.stdin.readline().rstrip("\r\n")
+
+
+async def _add_admin(settings: Settings, username: str, email: str, password: str) -> None:
     from app.resources import secrets_of
     from app.schemas.auth import RegisterIn
     from app.security.passwords import PasswordHasher
     from app.security.principal import Role
     from app.services.accounts import Accounts
 
-    password = secrets.token_urlsafe(15)
     body = RegisterIn(email=email, username=username, password=password, confirm_password=password)
-    db, hasher = Database(settings), PasswordHasher(concurrency=1)
+    hasher = PasswordHasher(concurrency=1)
     try:
-        accounts = Accounts(db, hasher, secrets_of(settings)[0])
-        await accounts.register(body, roles=(Role.ADMIN, Role.USER))
+        async with _database(settings) as db:
+            accounts = Accounts(db, hasher, secrets_of(settings)[0])
+            await accounts.register(body, roles=(Role.ADMIN, Role.USER))
     finally:
         hasher.close()
-        await db.close()
-    return password
 
 
-async def _seed(settings: Settings, users: int, items: int) -> int:
-    from app.adapters.database import Database
+def _seed(settings: Settings, options: argparse.Namespace) -> int:
+    if settings.is_production and not options.in_production:
+        print("Everybody knows the seeded accounts' password: --in-production", file=sys.stderr)
+        return 2
+    if not _is_migrated(settings):
+        return 1
+    asyncio.run(_fill(settings, options.users, options.items))
+    print(f"Seeded {options.users} accounts and {options.items} items.")
+    return 0
+
+
+async def _fill(settings: Settings, users: int, items: int) -> None:
     from app.services.seeding import seed
 
-    db = Database(settings)
-    try:
+    async with _database(settings) as db:
         await seed(db, users=users, items=items)
-    finally:
-        await db.close()
-    print(f"Seeded {users} accounts and {items} items.")
-    return 0
 
 
 def _print_settings(*, as_env: bool) -> int:

@@ -1,17 +1,21 @@
 """Every setting of the service, typed and documented; an unsafe production is refused by name.
 
 Values come from the environment, then from files (`NAME_FILE=/path` for any setting, which is how
-Docker, Kubernetes and Vault mount secrets), then from `.env` in development.
+Docker, Kubernetes and Vault mount secrets), then from `.env` in development. An empty variable is
+one that is not set: that is what Compose makes of `${NAME:-}`.
 """
 
+import ipaddress
 import os
+import re
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic.functional_validators import BeforeValidator
 from pydantic_settings import (
     BaseSettings,
@@ -38,17 +42,34 @@ def _split(value: object) -> object:
 
 CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
-WELL_KNOWN_SECRETS = frozenset(
-    {"secret", "changeme", "change-me", "password", "kingpost", "development", "your-secret-key"}
-)
+# A random secret of 48 letters has one of these by chance in fewer than one of 10 million cases.
+WELL_KNOWN_WORDS = ("secret", "changeme", "password", "kingpost", "development", "example")
 MIN_SECRET_BYTES = 32  # RFC 7518, section 3.2: an HS256 key has at least 256 bits
+_ORIGIN = re.compile(r"\*|https?://[^/\s,?#]+")
+_LIMIT = r"\s*\d+\s*(/|\s+per\s+)\s*(\d+\s*)?(second|minute|hour|day|month|year)s?\s*"
+_LIMITS = re.compile(rf"{_LIMIT}([;,|]{_LIMIT})*", re.IGNORECASE)
+_POSTGRES = ("postgres://", "postgresql://", "postgresql+asyncpg://")
+_SQLITE = ("sqlite://", "sqlite+aiosqlite://")
+_REDIS = ("redis://", "rediss://", "unix://")
+
+
+class Unsafe(ValueError):
+    """Settings that do not go together, or not here; each problem names its setting."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = tuple(problems)
 
 
 class Settings(BaseSettings):
     """The whole configuration of one process."""
 
     model_config = SettingsConfigDict(
-        env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
     )
 
     # ── Where and how it runs ────────────────────────────────────────────────────────────────
@@ -70,7 +91,10 @@ class Settings(BaseSettings):
         "auto", description="auto is pretty on a terminal and JSON elsewhere."
     )
     drain_seconds: float = Field(
-        0.0, ge=0, description="Seconds that /health/ready answers 503 before the socket closes."
+        0.0,
+        ge=0,
+        le=15,
+        description="Seconds that /health/ready answers 503 before the socket closes.",
     )
 
     # ── Database ─────────────────────────────────────────────────────────────────────────────
@@ -197,41 +221,49 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _refuse_unsafe(self) -> Self:
-        problems = list(self._problems())
+        problems = [*self._wrong_values(), *self._unsafe_together()]
+        if self.is_production:
+            problems += self._unsafe_in_production()
         if problems:
-            raise ValueError("; ".join(problems))
+            raise Unsafe(problems)
         return self
 
-    def _problems(self) -> list[str]:
-        """Return a sentence for each setting that is unsafe here, naming it."""
-        found = []
-        if self.cors_credentials and "*" in self.cors_origins:
-            found.append("CORS_ORIGINS must not be * together with CORS_CREDENTIALS")
+    def _wrong_values(self) -> Iterator[str]:
+        if not _is_url(self.database_url, *_POSTGRES, *_SQLITE):
+            yield "DATABASE_URL must begin with postgresql:// or sqlite://"
+        if not _is_url(self.redis_url, *_REDIS):
+            yield "REDIS_URL must begin with redis://, rediss:// or unix://"
         for name in ("secret_key", "secret_key_previous"):
             secret: SecretStr | None = getattr(self, name)
             if secret is not None and len(secret.get_secret_value().encode()) < MIN_SECRET_BYTES:
-                found.append(f"{name.upper()} must have at least {MIN_SECRET_BYTES} bytes")
-        if bool(self.operators_username) != bool(self.operators_password):
-            found.append("OPERATORS_USERNAME and OPERATORS_PASSWORD go together")
-        if (self.web_concurrency or 1) > 1 and not (self.database_url and self.redis_url):
-            found.append("WEB_CONCURRENCY above 1 needs DATABASE_URL (PostgreSQL) and REDIS_URL")
-        if self.environment is Environment.PRODUCTION:
-            found += self._production_problems()
-        return found
+                yield f"{name.upper()} must have at least {MIN_SECRET_BYTES} bytes"
+        for name in type(self).model_fields:
+            if name.startswith("rate_limit_") and not _LIMITS.fullmatch(getattr(self, name)):
+                yield f"{name.upper()} must be written as 100/minute or 5/second;100/minute"
+        for origin in self.cors_origins:
+            if not _ORIGIN.fullmatch(origin):
+                yield f"CORS_ORIGINS: {origin} is no origin, such as https://app.example.com"
+        for proxy in self.trusted_proxies:
+            if proxy != "*" and not _is_network(proxy):
+                yield f"TRUSTED_PROXIES: {proxy} is no address or network, such as 10.0.0.0/8"
 
-    def _production_problems(self) -> list[str]:
-        found = []
+    def _unsafe_together(self) -> Iterator[str]:
+        if self.cors_credentials and "*" in self.cors_origins:
+            yield "CORS_ORIGINS must not be * together with CORS_CREDENTIALS"
+        if bool(self.operators_username) != bool(self.operators_password):
+            yield "OPERATORS_USERNAME and OPERATORS_PASSWORD go together"
+        if (self.web_concurrency or 1) > 1 and not (self.is_postgres and self.redis_url):
+            yield "WEB_CONCURRENCY above 1 needs DATABASE_URL (PostgreSQL) and REDIS_URL"
+
+    def _unsafe_in_production(self) -> Iterator[str]:
         if self.secret_key is None:
-            found.append("SECRET_KEY must be set in production")
-        else:
-            key = self.secret_key.get_secret_value()
-            if key.strip("0123456789!-_. ").lower() in WELL_KNOWN_SECRETS or len(set(key)) < 8:
-                found.append("SECRET_KEY is a well-known or trivial value")
-        if self.database_url is None:
-            found.append("DATABASE_URL must name a PostgreSQL database in production")
+            yield "SECRET_KEY must be set in production"
+        elif _is_guessable(self.secret_key.get_secret_value()):
+            yield "SECRET_KEY is a well-known or trivial value"
+        if not self.is_postgres:
+            yield "DATABASE_URL must name a PostgreSQL database in production"
         if "*" in self.trusted_proxies:
-            found.append("TRUSTED_PROXIES must not be * in production")
-        return found
+            yield "TRUSTED_PROXIES must not be * in production"
 
     @cached_property
     def sqlalchemy_url(self) -> str:
@@ -247,19 +279,61 @@ class Settings(BaseSettings):
         return f"{scheme}{separator}{rest}"
 
     @property
+    def is_postgres(self) -> bool:
+        """True where the database is PostgreSQL; else it is SQLite."""
+        return self.database_url is not None and _is_url(self.database_url, *_POSTGRES)
+
+    @property
     def is_production(self) -> bool:
         """True where unsafe settings are refused and operators' pages are guarded."""
         return self.environment is Environment.PRODUCTION
+
+
+def refusals(error: ValueError) -> list[str]:
+    """Return what is wrong with refused settings, a sentence each that names the variable."""
+    if not isinstance(error, ValidationError):
+        return [str(error)]
+    said: list[str] = []
+    for each in error.errors(include_url=False, include_input=False):
+        cause = each.get("ctx", {}).get("error")
+        if isinstance(cause, Unsafe):
+            said += cause.problems
+        else:
+            said.append(f"{str(each['loc'][0]).upper()}: {each['msg']}")
+    return said
+
+
+def _is_url(url: SecretStr | None, *schemes: str) -> bool:
+    return url is None or url.get_secret_value().startswith(schemes)
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_guessable(secret: str) -> bool:
+    letters = re.sub(r"[^a-z]", "", secret.lower())
+    return len(set(secret)) < 8 or any(word in letters for word in WELL_KNOWN_WORDS)
 
 
 class _FileSource(PydanticBaseSettingsSource):
     """`NAME_FILE=/run/secrets/x` gives NAME the file's content."""
 
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
-        path = os.environ.get(f"{field_name.upper()}_FILE")
+        variable = f"{field_name.upper()}_FILE"
+        path = os.environ.get(variable)
         if not path:
             return None, field_name, False
-        return Path(path).read_text(encoding="utf-8").strip(), field_name, False
+        try:
+            return Path(path).read_text(encoding="utf-8").strip() or None, field_name, False
+        except OSError as error:
+            raise ValueError(f"{variable}: {path} cannot be read: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{variable}: {path} is not UTF-8 text") from error
 
     def __call__(self) -> dict[str, Any]:
         values = {}

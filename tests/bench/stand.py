@@ -48,7 +48,8 @@ def build(stack: ExitStack) -> Stand:
         "RATE_LIMIT_DEFAULT": "100000000/minute",
         "RATE_LIMIT_LOGIN": "1000000/minute",
     }
-    for command in (("migrate",), ("seed", "--users", str(USERS), "--items", str(ITEMS))):
+    size = ("--users", str(USERS), "--items", str(ITEMS))
+    for command in (("migrate",), ("seed", "--in-production", *size)):
         subprocess.run(
             [sys.executable, "-m", "app.cli", *command],
             env={**os.environ, **environment},

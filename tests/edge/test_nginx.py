@@ -1,0 +1,218 @@
+"""The shipped nginx configuration in front of the service: TLS, streams, limits, retries."""
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import ssl
+import subprocess
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+from websockets.asyncio.client import connect
+
+from tests.api.test_production_start import environment
+from tests.conftest import MakeSettings
+from tests.factories import create_item, expect, new_user
+from tests.processes import Service, gunicorn
+from tests.services import free_port
+
+pytestmark = [pytest.mark.system, pytest.mark.only("production")]
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass
+class Edge:
+    """nginx, and the service behind it."""
+
+    port: int
+    service: Service
+    log: Path
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"https://127.0.0.1:{self.port}"
+
+    def client(self) -> httpx.AsyncClient:
+        """Return a client to use in `async with`."""
+        return httpx.AsyncClient(base_url=self.url, verify=False, timeout=20)
+
+
+def trusting() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+def configured(folder: Path, service: Service, port: int) -> Path:
+    """Return the shipped configuration with this machine's places and ports."""
+    folder.chmod(0o755)
+    certificate = [
+        "-subj",
+        "/CN=localhost",
+        "-keyout",
+        str(folder / "tls.key"),
+        "-out",
+        str(folder / "tls.crt"),
+    ]
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *certificate],
+        check=True,
+        capture_output=True,
+    )
+    upstream = (ROOT / "docker/nginx/upstream.conf").read_text()
+    (folder / "upstream.conf").write_text(
+        # Twice, as there are two replicas: another worker of the same port answers a retry.
+        re.sub(
+            r"    server api:8000 (.*)\n",
+            rf"    server 127.0.0.1:{service.port} \1\n" * 2,
+            upstream,
+        )
+    )
+    text = (ROOT / "docker/nginx/nginx.conf").read_text()
+    for shipped, here in {
+        "/tmp/": f"{folder}/",  # first: the others' places may be below it
+        "/etc/nginx/upstream.conf": str(folder / "upstream.conf"),
+        "/run/secrets/tls_certificate": str(folder / "tls.crt"),
+        "/run/secrets/tls_key": str(folder / "tls.key"),
+        "/dev/stdout": str(folder / "access.log"),
+        "/dev/stderr": str(folder / "error.log"),
+        "listen 8443": f"listen 127.0.0.1:{port}",
+        "listen 8080": f"listen 127.0.0.1:{free_port()}",
+        "listen 127.0.0.1:8081": f"listen 127.0.0.1:{free_port()}",
+    }.items():
+        text = text.replace(shipped, here)
+    (folder / "nginx.conf").write_text(text)
+    return folder / "nginx.conf"
+
+
+def start(program: str, config: Path) -> subprocess.Popen[bytes]:
+    """Check the configuration and serve it."""
+    checked = subprocess.run(
+        [program, "-t", "-c", config], capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 0, checked.stderr
+    return subprocess.Popen([program, "-c", config, "-g", "daemon off;"])
+
+
+@pytest.fixture
+async def edge(make_settings: MakeSettings, tmp_path: Path) -> AsyncIterator[Edge]:
+    program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+    assert program, "these tests need nginx (Debian: apt-get install nginx-light)"
+    port = free_port()
+    async with AsyncExitStack() as stack:
+        service = stack.enter_context(
+            gunicorn("kingpost", "app.main:app", environment(make_settings()))
+        )
+        config = configured(tmp_path, service, port)
+        process = start(program, config)
+        stack.callback(process.wait, 10)
+        stack.callback(process.terminate)
+        edge = Edge(port, service, tmp_path / "access.log")
+        async with edge.client() as client, asyncio.timeout(10):
+            while True:
+                try:
+                    await client.get("/health/live")
+                    break
+                except httpx.TransportError:
+                    await asyncio.sleep(0.05)
+        yield edge
+
+
+async def test_requests_sockets_and_streams_come_through(edge: Edge) -> None:
+    async with edge.client() as client:
+        tokens = await new_user(client)
+        address = edge.url.replace("https", "wss", 1)
+        async with (
+            connect(f"{address}/ws", additional_headers=tokens.headers, ssl=trusting()) as live,
+            client.stream("GET", "/api/v1/events?channel=items") as stream,
+        ):
+            assert json.loads(await live.recv())["type"] == "welcome"
+            await live.send('{"action":"subscribe","channel":"items"}')
+            assert json.loads(await live.recv())["type"] == "subscribed"
+            item = await create_item(client, tokens)
+            async with asyncio.timeout(5):
+                assert json.loads(await live.recv())["event"]["data"]["id"] == item["id"]
+                async for line in stream.aiter_lines():
+                    if line.startswith("data:"):
+                        assert json.loads(line[5:])["data"]["id"] == item["id"]
+                        break
+        answer = await client.get("/health/live")
+        assert answer.headers["strict-transport-security"]
+
+
+async def test_what_a_client_claims_of_itself_is_dropped(edge: Edge) -> None:
+    async with edge.client() as client:
+        forged = {"X-Forwarded-For": "1.2.3.4", "Forwarded": "for=1.2.3.4"}
+        tokens = await new_user(client)
+        client.headers.update(forged)
+        form = {"username": tokens.account.username, "password": tokens.account.password}
+        pair = expect(await client.post("/api/v1/auth/token", data=form), 200)
+        headers = {"Authorization": f"Bearer {pair['access_token']}"}
+        listed = expect(await client.get("/api/v1/auth/sessions", headers=headers), 200)
+        assert {each["address"] for each in listed["items"]} == {"127.0.0.1"}
+
+
+async def test_what_goes_wrong_here_is_a_problem_too(edge: Edge) -> None:
+    async with edge.client() as client:
+        large = await client.post("/api/v1/items", content=b"x" * (2 * 1024 * 1024 + 1))
+        assert expect(large, 413)["error_code"] == "PAYLOAD_TOO_LARGE"
+        assert large.headers["content-type"] == "application/problem+json"
+        given = {"X-Request-ID": "abc-1"}
+        assert (await client.get("/health/live", headers=given)).headers["x-request-id"] == "abc-1"
+        assert (await client.get("/metrics")).status_code == 404
+        edge.service.process.send_signal(signal.SIGKILL)
+        for pid in edge.service.workers:
+            os.kill(pid, signal.SIGKILL)
+        await asyncio.sleep(0.5)
+        gone = await client.get("/api/v1/items")
+        assert expect(gone, 502)["error_code"] == "BAD_GATEWAY"
+        assert gone.headers["retry-after"] == "1"
+    entries = [json.loads(line) for line in edge.log.read_text().splitlines()]
+    assert "abc-1" in [entry["request_id"] for entry in entries]
+
+
+async def test_a_killed_worker_is_hidden_from_readers(edge: Edge) -> None:
+    statuses: list[int] = []
+    cut_off: list[int] = []
+    stop = asyncio.Event()
+
+    async def read() -> None:
+        async with edge.client() as client:
+            while not stop.is_set():
+                try:
+                    statuses.append((await client.get("/api/v1/items")).status_code)
+                except httpx.RemoteProtocolError:
+                    cut_off.append(1)  # the worker died between an answer's head and its body
+
+    readers = [asyncio.create_task(read()) for _ in range(4)]
+    for _ in range(3):
+        await asyncio.sleep(0.7)
+        os.kill(edge.service.workers[0], signal.SIGKILL)
+    await asyncio.sleep(2)
+    stop.set()
+    await asyncio.gather(*readers)
+    assert set(statuses) == {200}
+    assert len(cut_off) <= 3  # one a kill: what has begun cannot be asked for again
+
+
+async def test_a_client_that_dawdles_is_closed_within_seconds(edge: Edge) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", edge.port, ssl=trusting())
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n")
+    started = time.monotonic()
+    with contextlib.suppress(ConnectionResetError):
+        async with asyncio.timeout(20):
+            while await reader.read(1000):
+                pass
+    assert time.monotonic() - started < 15
+    writer.close()
