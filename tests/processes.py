@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -12,8 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
-
-from tests.services import free_port
 
 WORKERS = 2
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -58,12 +57,20 @@ class Service:
 
 
 @contextmanager
+def reserved_port() -> Iterator[int]:
+    """Hold a port that Gunicorn may listen on beside us, and nobody who looks for a free one."""
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
+
+
+@contextmanager
 def gunicorn(
     name: str, app: str, environment: Mapping[str, str], *, workers: int = WORKERS
 ) -> Iterator[Service]:
     """Serve an app by the shipped configuration until the end of the block."""
-    port = free_port()
-    with tempfile.TemporaryFile() as log:
+    with reserved_port() as port, tempfile.TemporaryFile() as log:
         started_at = time.perf_counter()
         process = subprocess.Popen(
             [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", app],

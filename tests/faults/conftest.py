@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from app.settings import Settings
 from tests.api.test_production_start import environment
 from tests.conftest import MakeSettings
 from tests.faults.proxy import FaultProxy, fault_proxy
@@ -85,29 +86,37 @@ def through(url: str, proxy: FaultProxy) -> str:
     return url.replace(f":{port}", f":{proxy.port}", 1) if port else url
 
 
-@pytest.fixture
-async def production(
-    make_settings: MakeSettings, request: pytest.FixtureRequest
+@asynccontextmanager
+async def producing(
+    settings: Settings, *, workers: int = 2, app: str = "app.main:app", **variables: str
 ) -> AsyncIterator[Production]:
-    """Start it; `@pytest.mark.parametrize("production", [{"NAME": "value"}], indirect=True)`."""
-    variables = environment(make_settings())
+    """Serve a production on the places of these settings, with some variables changed."""
+    environ = environment(settings)
     async with AsyncExitStack() as stack:
         proxies = []
         for name in ("DATABASE_URL", "REDIS_URL"):
-            port = urlsplit(variables[name]).port
+            port = urlsplit(environ[name]).port
             assert port
             proxies.append(await stack.enter_async_context(fault_proxy(port)))
-            variables[name] = through(variables[name], proxies[-1])
-        variables |= getattr(request, "param", {})
+            environ[name] = through(environ[name], proxies[-1])
         # Started in a thread: the proxies that it starts through live on this loop.
-        manager = gunicorn("kingpost", "app.main:app", variables)
+        manager = gunicorn("kingpost", app, environ | variables, workers=workers)
         service = await asyncio.to_thread(manager.__enter__)
         try:
             async with asyncio.timeout(20):
-                while len(service.workers) < 2:
+                while len(service.workers) < workers:
                     await asyncio.sleep(0.02)
             yield Production(service, *proxies)
         finally:
             for proxy in proxies:
                 proxy.heal()
             await asyncio.to_thread(manager.__exit__, None, None, None)
+
+
+@pytest.fixture
+async def production(
+    make_settings: MakeSettings, request: pytest.FixtureRequest
+) -> AsyncIterator[Production]:
+    """Start it; `@pytest.mark.parametrize("production", [{"NAME": "value"}], indirect=True)`."""
+    async with producing(make_settings(), **getattr(request, "param", {})) as production:
+        yield production
