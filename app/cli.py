@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from app.errors import DomainError
+from app.errors import DatabaseUnavailable, DomainError
 from app.settings import Settings, refusals
 from app.version import VERSION
 
@@ -43,9 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return _new_resource(options.name, options.fields, options.plural)
             case _:
                 return _with_settings(options)
+    except DatabaseUnavailable as error:
+        cause = error.__cause__
+        print(f"No database: {getattr(cause, 'orig', cause)}", file=sys.stderr)
+        return 1
     except DomainError as error:
-        because = f" ({error.__cause__})" if error.__cause__ else ""
-        print(f"{error}{because}", file=sys.stderr)
+        print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130  # what a shell reports of a process that SIGINT ended
@@ -155,14 +158,14 @@ def _greet(settings: Settings, password: str | None) -> None:
 
 def _migrate(settings: Settings) -> int:
     before, after = _upgrade(settings)
-    print(f"The database is at {after}." if before == after else f"Migrated {before} → {after}.")
+    print(f"The database {'is' if before == after else 'is now'} at revision {after}.")
     return 0
 
 
 def _check(settings: Settings) -> int:
     current, newest = asyncio.run(_revision(settings)), _revisions()[-1]
     is_current = _is_current(current)
-    print(f"The database is at {current}; the newest revision is {newest}.")
+    print(f"The database is at revision {current or 'none'}; the newest is {newest}.")
     return 0 if is_current else 1
 
 
@@ -234,14 +237,16 @@ async def _first_admin(settings: Settings) -> str | None:
 
 
 def _create_admin(settings: Settings, options: argparse.Namespace) -> int:
+    from app.schemas.validation import field_errors
+
     if not _is_migrated(settings):
         return 1
     password = _read_password() if options.password_stdin else _new_password()
     try:
         asyncio.run(_add_admin(settings, options.username, options.email, password))
     except ValidationError as error:
-        for each in error.errors(include_url=False, include_input=False):
-            print(f"{each['loc'][0]}: {each['msg']}", file=sys.stderr)
+        for each in field_errors(error.errors(include_url=False, include_input=False)):
+            print(f"{each['field']}: {each['message']}", file=sys.stderr)
         return 1
     if not options.password_stdin:
         print(f"Its password, shown this once: {password}")

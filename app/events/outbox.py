@@ -25,11 +25,7 @@ class EventDraft:
 
 
 async def record(connection: AsyncConnection, *drafts: EventDraft) -> None:
-    """Write events beside the change that they tell of.
-
-    Call it after the change's own statement in the same transaction: the transaction then has its
-    number before the event takes an id, which is what lets the tail know that a gap is final.
-    """
+    """Write events beside the change that they tell of, in its transaction."""
     moment = now()
     rows = [{**asdict(draft), "created_at": moment} for draft in drafts]
     await connection.execute(insert(events), rows)

@@ -1,8 +1,8 @@
 """Reads the outbox, in every process, exactly in the order of the events' ids.
 
 An id is taken before its transaction commits, so that a higher one may become visible first. A
-missing id is therefore waited for, until every transaction that was running when it was noticed
-has ended: then it is either visible, or was rolled back and never will be.
+missing id is therefore waited for, until every transaction that was writing events when it was
+noticed has ended: then it is either visible, or was rolled back and never will be.
 """
 
 import asyncio
@@ -75,12 +75,12 @@ class EventTail:
         started_at = time.monotonic()
         async with self._db.read() as connection:
             repository = EventRepository(connection)
-            started = await repository.horizon()
             self._position = await repository.head()
             # An id below may be taken and not yet visible: wait for who may have taken it.
+            below = await _Gap.noticed(repository, self._position)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LONGEST_START):
-                    while started and not await _has_passed(repository, started.next):  # noqa: ASYNC110
+                    while not await below.has_ended(repository):  # noqa: ASYNC110
                         await asyncio.sleep(_GAP_PAUSE)
         self._confirmed_at = started_at  # nothing is remembered yet that could be out of date
         await self._pubsub.subscribe(CHANNEL, self.wake)
@@ -112,14 +112,14 @@ class EventTail:
             started_at = time.monotonic()
             async with self._db.read() as connection:
                 repository = EventRepository(connection)
-                # First the horizon, then the events: what had ended by then is visible.
-                is_final = await self._gap.has_ended(repository)
+                # First who has ended, then the events: what had ended by then is visible.
+                is_final = self._gap.below > 0 and await self._gap.has_ended(repository)
                 batch = await repository.after(self._position, _BATCH)
                 if self._db.is_postgres:
                     settled = _settled(batch, self._position, self._gap.below if is_final else 0)
                     if len(settled) == len(batch):
                         self._gap = _Gap()
-                    elif is_final or self._gap.ends_at is None:
+                    elif is_final or not self._gap.below:
                         self._gap = await _Gap.noticed(repository, batch[-1].id)
                 else:
                     settled = batch  # one writer: ids are taken in the order of the commits
@@ -143,23 +143,17 @@ class EventTail:
 
 @dataclass(frozen=True, slots=True)
 class _Gap:
-    """Missing ids below a visible one, and the transaction that none of their writers reaches."""
+    """Missing ids below a visible one, and the transactions that may still fill them."""
 
     below: int = 0
-    ends_at: int | None = None
+    writers: frozenset[str] = frozenset()
 
     @classmethod
     async def noticed(cls, repository: EventRepository, below: int) -> "_Gap":
-        horizon = await repository.horizon()
-        return cls(below, horizon.next if horizon else None)
+        return cls(below, await repository.writers())
 
     async def has_ended(self, repository: EventRepository) -> bool:
-        return self.ends_at is not None and await _has_passed(repository, self.ends_at)
-
-
-async def _has_passed(repository: EventRepository, transaction: int) -> bool:
-    horizon = await repository.horizon()
-    return horizon is None or horizon.oldest >= transaction
+        return self.writers.isdisjoint(await repository.writers())
 
 
 def _settled(batch: Sequence[Event], position: int, final_below: int) -> Sequence[Event]:

@@ -1,6 +1,7 @@
 """The metadata that every table shares, and column types that mean the same on both databases."""
 
 from datetime import UTC, datetime
+from decimal import Decimal
 
 from sqlalchemy import ARRAY, JSON, BigInteger, DateTime, Dialect, Integer, MetaData, Text
 from sqlalchemy.dialects.postgresql import JSONB
@@ -32,6 +33,22 @@ class _SqliteUtcDateTime(TypeDecorator[datetime]):
 
 
 UtcDateTime = DateTime(timezone=True).with_variant(_SqliteUtcDateTime(), "sqlite")
+
+
+class _Cents(TypeDecorator[Decimal]):
+    """SQLite would keep a decimal as a float: cents are exact on both."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> int | None:
+        return None if value is None else int(value * 100)
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> Decimal | None:
+        return None if value is None else Decimal(value) / 100
+
+
+Money = _Cents()
 
 # SQLite numbers rows by itself only for INTEGER PRIMARY KEY.
 Id = BigInteger().with_variant(Integer, "sqlite")

@@ -18,6 +18,7 @@ from app.settings import Settings
 
 _SECRETS = ("password", "secret", "token", "authorization", "cookie", "api_key", "ticket")
 _QUIET = ("uvicorn.access", "gunicorn.access")  # our own line says more
+_TALKATIVE = ("aiosqlite",)  # logs every statement with its parameters: hashes, addresses
 _COLOURS = {"debug": 34, "info": 32, "warning": 33, "error": 31, "critical": 31}
 
 Context = Callable[[], Mapping[str, Any]]
@@ -42,6 +43,8 @@ def configure_logging(settings: Settings, *, context: Context) -> None:
         logger.handlers, logger.propagate = [], True
     for name in _QUIET:
         logging.getLogger(name).disabled = True
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel("INFO")
 
 
 class JsonLines(logging.Formatter):

@@ -1,7 +1,6 @@
 """All SQL of the outbox: reading it in order, and forgetting what is old."""
 
 from datetime import datetime
-from typing import NamedTuple
 
 from sqlalchemy import Select, and_, case, delete, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -23,11 +22,15 @@ _AUDIENCE = case(
 ).label("audience")
 
 
-class Horizon(NamedTuple):
-    """Which transactions are under way: all below `oldest` have ended, none is beyond `next`."""
-
-    oldest: int
-    next: int
+# Whoever inserts an event locks the table so before the event takes its id, and until all of the
+# transaction is visible or undone. Snapshots tell less: their xmax is only behind what has ended,
+# and their xmin waits for transactions of strangers, of other databases too.
+_WRITERS = text(
+    "SELECT virtualtransaction FROM pg_locks "
+    "WHERE locktype = 'relation' AND mode = 'RowExclusiveLock' AND granted "
+    "AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) "
+    "AND relation = 'events'::regclass"
+)
 
 
 class EventRepository:
@@ -54,19 +57,19 @@ class EventRepository:
         lowest: int | None = (await self._connection.execute(statement)).scalar_one_or_none()
         return lowest
 
-    async def horizon(self) -> Horizon | None:
-        """Return which transactions are under way; None on SQLite, which has one writer."""
+    async def writers(self) -> frozenset[str]:
+        """Return the transactions that may have taken an id; none on SQLite, with one writer."""
         if not self._is_postgres:
-            return None
-        statement = text(
-            "SELECT pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint "
-            "FROM pg_current_snapshot() AS s"
-        )
-        return Horizon(*(await self._connection.execute(statement)).one())
+            return frozenset()
+        return frozenset((await self._connection.execute(_WRITERS)).scalars())
 
     async def delete_before(self, moment: datetime) -> int:
-        """Forget events older than a moment; return how many."""
-        statement = delete(events).where(events.c.created_at < moment)
+        """Forget events older than a moment, but for the newest; return how many.
+
+        The newest says how far it all had come, also to a process that starts afterwards.
+        """
+        newest = select(func.max(events.c.id)).scalar_subquery()
+        statement = delete(events).where(events.c.created_at < moment, events.c.id < newest)
         return (await self._connection.execute(statement)).rowcount
 
 

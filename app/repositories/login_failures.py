@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -14,6 +14,15 @@ class LoginFailureRepository:
 
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
+
+    async def hold(self, account_key: str) -> None:
+        """Let nobody else judge this account until the transaction ends.
+
+        SQLite has one writer anyway.
+        """
+        if self._connection.dialect.name == "postgresql":
+            number = int.from_bytes(bytes.fromhex(account_key)[:8], signed=True)
+            await self._connection.execute(select(func.pg_advisory_xact_lock(number)))
 
     async def find(self, *account_keys: str) -> dict[str, LoginFailures]:
         """Return what is known of each key."""

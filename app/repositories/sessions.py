@@ -130,18 +130,19 @@ class SessionRepository:
             await outbox.record(self._connection, *(_ended(each, user_id) for each in ended))
         return ended
 
-    async def used_from(self, user_id: int, address: str, since: datetime) -> bool:
-        """Tell whether the user has signed in from an address before."""
+    async def addresses_since(self, user_id: int, since: datetime) -> list[str]:
+        """Return the addresses that the user has signed in from."""
         statement = (
-            select(sessions.c.id)
+            select(sessions.c.address)
             .where(
                 sessions.c.user_id == user_id,
-                sessions.c.address == address,
+                sessions.c.address.is_not(None),
                 sessions.c.last_used_at > since,
             )
-            .limit(1)
+            .distinct()
+            .limit(1000)
         )
-        return (await self._connection.execute(statement)).first() is not None
+        return list((await self._connection.execute(statement)).scalars())
 
     async def add_one_time_token(self, token: OneTimeToken) -> None:
         """Keep the digest of a token that was handed out."""

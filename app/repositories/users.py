@@ -78,10 +78,28 @@ class UserRepository:
         await outbox.record(self._connection, _event(user))
         return user
 
-    async def set_password_hash(self, user_id: int, password_hash: str) -> None:
-        """Keep the same password under a new hash: nothing that anybody needs to know of."""
-        statement = update(users).where(users.c.id == user_id).values(password_hash=password_hash)
-        await self._connection.execute(statement)
+    async def rehash(self, user: User, password_hash: str) -> None:
+        """Keep the same password under a new hash: nothing that anybody needs to know of.
+
+        A password that was changed meanwhile stays changed.
+        """
+        is_same = users.c.password_hash == user.password_hash
+        statement = update(users).where(users.c.id == user.id, is_same)
+        await self._connection.execute(statement.values(password_hash=password_hash))
+
+    async def is_unchanged(self, user: User) -> bool:
+        """Tell whether the account is as active, and its password the same, until we are done."""
+        statement = (
+            select(users.c.id)
+            .where(
+                users.c.id == user.id,
+                users.c.is_active,
+                users.c.password_hash == user.password_hash,
+                _LIVE,
+            )
+            .with_for_update(read=True)
+        )
+        return (await self._connection.execute(statement)).first() is not None
 
     async def lock_active_admins(self) -> list[int]:
         """Return the ids of all active admins, locked so that no two changes both spare the last.

@@ -132,10 +132,13 @@ async def end_session(
     responses=problems(400, 401, 413, 415, 422, 429, 503),
 )
 async def change_password(
-    body: PasswordChangeIn, caller: CurrentUser, resources: CurrentResources
+    body: PasswordChangeIn,
+    caller: CurrentUser,
+    device: CurrentDevice,
+    resources: CurrentResources,
 ) -> None:
     """Set a new password; every other session ends."""
-    await resources.accounts.change_password(caller, body)
+    await resources.accounts.change_password(caller, body, device)
 
 
 @router.post(

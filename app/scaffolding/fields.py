@@ -5,9 +5,15 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pydantic import BaseModel
+
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
-# Every resource has the first, and every named tuple the last two.
-_TAKEN = frozenset({"id", "owner_id", "version", "created_at", "updated_at", "count", "index"})
+# Every resource has these.
+_OWN = frozenset({"id", "owner_id", "version", "created_at", "updated_at"})
+# What the classes are written with, and what their fields' types would be called like.
+_MEANT = frozenset({"str", "int", "float", "bool", "list", "date", "datetime", "self"})
+_CLASSES = frozenset({"in", "out", "patch", "page", "cursor_page"})
+_TAKEN = _OWN | _MEANT | _CLASSES | {*dir(BaseModel), *dir(tuple)}
 
 
 class Refused(ValueError):
@@ -25,6 +31,7 @@ class Kind:
     example: str
     other: str  # another valid value
     bad: str  # one that is refused
+    answer: str = ""  # how answers have it, where that is not as in Python
 
 
 KINDS = {
@@ -54,6 +61,16 @@ KINDS = {
         "3",
         "4",
         '"many"',
+    ),
+    "money": Kind(
+        "Money",
+        "sa.BigInteger()",
+        "Decimal",
+        "Annotated[Decimal, Field(max_digits=12, decimal_places=2, examples=[349.5])]",
+        "349.5",
+        "-0.07",
+        "0.001",
+        "float",
     ),
     "bool": Kind(
         "Boolean",

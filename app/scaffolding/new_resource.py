@@ -1,14 +1,17 @@
 """Writes a new resource in house style, from its table to its tests."""
 
+import ast
+import builtins
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from app.models import metadata
 from app.scaffolding.fields import FieldOf, Refused, check_name, parse_fields
 
 _TEMPLATES = Path(__file__).resolve().parent / "templates"
@@ -23,7 +26,10 @@ _PLACES = {
     "service.py": "app/services/{plural}.py",
     "router.py": "app/routers/{plural}.py",
     "test.py": "tests/api/test_{plural}.py",
+    "rules.py": "tests/api/rules/{plural}.py",
 }
+# The columns and types that are ours; the others are SQLAlchemy's.
+_OWN_TYPES = frozenset({"Money", "UtcDateTime"})
 
 
 @dataclass(frozen=True)
@@ -72,8 +78,7 @@ def new_resource(
     check_name(name)
     naming = Naming(name, plural or _plural_of(name))
     check_name(naming.plural)
-    if naming.plural == name:
-        raise Refused("the plural must differ from the name; give it with --plural")
+    _check_free(naming)
     parsed = parse_fields(fields or _DEFAULT_FIELDS)
     main = root / "app/main.py"
     if not main.is_file():
@@ -88,10 +93,44 @@ def new_resource(
         if path.exists():
             raise Refused(f"{path.relative_to(root)} is there already")
     written[main] = _with_resource(main.read_text(encoding="utf-8"), naming.plural)
-    for path, text in written.items():
-        path.write_text(text, encoding="utf-8")
-    _format(root, list(written))
+    before = main.read_bytes()
+    try:
+        for path, text in written.items():
+            path.write_text(text, encoding="utf-8")
+        _format(root, list(written))
+    except BaseException:  # a full disk, Ctrl-C: half a resource is worse than none
+        for path in written.keys() - {main}:
+            path.unlink(missing_ok=True)
+        main.write_bytes(before)
+        raise
     return list(written)
+
+
+def _check_free(naming: Naming) -> None:
+    """Refuse words that the written code needs for something else."""
+    if naming.plural == naming.singular:
+        raise Refused("the plural must differ from the name; give it with --plural")
+    if naming.plural in metadata.tables:
+        raise Refused(f"there is a table {naming.plural!r} already")
+    neutral = _rendered(Naming("probe", "probes"), parse_fields(_DEFAULT_FIELDS), "2", "1")
+    needed = {*dir(builtins), *_names_in(neutral)}
+    for word in (naming.singular, naming.plural, naming.type):
+        if word in needed:
+            raise Refused(f"{word!r} means something else in the code; take a longer name")
+
+
+def _names_in(sources: Mapping[str, str]) -> set[str]:
+    """Return every name that the sources import, define or use."""
+    names: set[str] = set()
+    for node in (node for source in sources.values() for node in ast.walk(ast.parse(source))):
+        match node:
+            case ast.Name(id=name) | ast.arg(arg=name):
+                names.add(name)
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                names.add(name)
+            case ast.alias(name=name, asname=other):
+                names.add(other or name.partition(".")[0])
+    return names
 
 
 def _rendered(
@@ -111,6 +150,7 @@ def _rendered(
         "revision": revision,
         "previous": previous,
         "imported": _sqlalchemy_names(fields),
+        "own_types": sorted(_OWN_TYPES & {"UtcDateTime", *(each.kind.column for each in fields)}),
         "kinds": {each.kind.python for each in fields},
         "schemas": " ".join(each.kind.schema for each in fields),
     }
@@ -118,7 +158,7 @@ def _rendered(
 
 
 def _sqlalchemy_names(fields: Sequence[FieldOf]) -> list[str]:
-    own = {each.kind.column.partition("(")[0] for each in fields} - {"UtcDateTime"}
+    own = {each.kind.column.partition("(")[0] for each in fields} - _OWN_TYPES
     shared = {"Column", "ForeignKey", "Index", "Integer", "Table", "text"}
     return sorted(own | shared)
 

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, EmailStr, Field, ValidationInfo, fie
 
 from app.schemas.base import Input, Output, Secret
 from app.schemas.users import FullName, Username
+from app.security.names import email_fault
 from app.security.password_rules import MAX_PASSWORD, MIN_PASSWORD, weakness
 
 NewPassword = Annotated[
@@ -24,6 +25,14 @@ class RegisterIn(Input):
     password: NewPassword
     confirm_password: GivenPassword
     full_name: FullName | None = None
+
+    @field_validator("email")
+    @classmethod
+    def _is_comparable(cls, email: str) -> str:
+        fault = email_fault(email)
+        if fault:
+            raise ValueError(fault)
+        return email
 
     @field_validator("password")
     @classmethod

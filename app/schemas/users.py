@@ -3,16 +3,26 @@
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from app.schemas.base import Input, Line, Output
 from app.schemas.items import ItemOut
+from app.security.names import MIN_USERNAME, username_fault
 from app.security.principal import Role
+
+
+def _comparable(username: str) -> str:
+    fault = username_fault(username)
+    if fault:
+        raise ValueError(fault)
+    return username
+
 
 Username = Annotated[
     str,
     StringConstraints(strip_whitespace=True, pattern=r"^[\w.-]+$"),
-    Field(min_length=3, max_length=50, examples=["ada"]),
+    Field(min_length=MIN_USERNAME, max_length=50, examples=["ada"]),
+    AfterValidator(_comparable),
 ]
 FullName = Annotated[Line, Field(max_length=100, examples=["Ada Lovelace"])]
 

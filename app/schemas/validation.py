@@ -19,7 +19,7 @@ def field_errors(errors: Iterable[Mapping[str, Any]], prefix: str = "") -> list[
         found.append(
             {
                 "field": ".".join([*([prefix] if prefix else []), *location]),
-                "message": str(error.get("msg", "Invalid")),
+                "message": str(error.get("msg", "Invalid")).removeprefix("Value error, "),
                 "type": str(error.get("type", "value_error")),
             }
         )

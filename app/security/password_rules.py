@@ -1,5 +1,6 @@
 """What a password must not be (NIST SP 800-63B, 5.1.1.2): short, common, or the account's name."""
 
+import unicodedata
 from functools import cache
 from importlib.resources import files
 
@@ -17,11 +18,16 @@ def common_passwords() -> frozenset[str]:
 
 def weakness(password: str, username: str, email: str) -> str | None:
     """Return what is wrong with a password, as a sentence; None where it will do."""
-    folded = password.casefold()
+    folded = _plain(password)
     if folded in common_passwords():
         return "This password is among the commonest; choose another one"
-    if len(username) >= _MIN_NAME and username.casefold() in folded:
+    if len(username) >= _MIN_NAME and _plain(username) in folded:
         return "The password must not contain the username"
-    if folded in (email.casefold(), email.partition("@")[0].casefold()):
+    if folded in (_plain(email), _plain(email.partition("@")[0])):
         return "The password must not be the e-mail address"
     return None
+
+
+def _plain(text: str) -> str:
+    # What is hashed is the compatibility form: full-width letters hide no common password.
+    return unicodedata.normalize("NFKC", text).casefold()

@@ -1,43 +1,23 @@
 """The life of an account: signing up, proving who one is, changing and leaving."""
 
-import asyncio
-import unicodedata
-from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from collections.abc import Callable
 from typing import Any
 
 from app.adapters.database import Connection, Database
 from app.clock import now
-from app.errors import AccountLocked, InvalidCredentials, LastAdmin, NotFound, Unprocessable
-from app.models.users import LoginFailures, User
+from app.errors import InvalidCredentials, LastAdmin, NotFound, Unprocessable
+from app.models.users import User
 from app.repositories.items import ItemRepository
-from app.repositories.login_failures import LoginFailureRepository
 from app.repositories.sessions import SessionRepository
 from app.repositories.users import UserRepository
 from app.schemas.auth import PasswordChangeIn, RegisterIn
 from app.schemas.users import ProfilePatch, UserPatch
-from app.security.opaque import keyed_digest
+from app.security.names import folded
 from app.security.password_rules import weakness
 from app.security.passwords import PasswordHasher
 from app.security.principal import Principal, Role
-from app.security.signing import derive_key
-from app.services.sessions import Device, network_of
-
-# From one neighbourhood: five free guesses, then a wait that doubles from a second.
-_FREE_FAILURES = 5
-_LONGEST_LOCK = timedelta(minutes=15)
-# From anywhere: ten in a quarter of an hour. The owner gets in all the same, from a neighbourhood
-# that signed in to this account before; or a stranger could lock people out for good.
-_FREE_FAILURES_ANYWHERE = 10
-_FAILURES_FORGOTTEN = timedelta(minutes=15)
-_NEIGHBOURHOOD_KNOWN = timedelta(days=30)
-
-
-def folded(name: str) -> str:
-    """Return the form in which e-mail addresses and usernames compare."""
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold()).strip()
+from app.services.guesses import Guess, Guesses
+from app.services.sessions import Device
 
 
 class Accounts:
@@ -54,9 +34,7 @@ class Accounts:
         self._db = db
         self._on_change = on_change  # told here at once; other workers hear of it by the event
         self._passwords = passwords
-        self._key = derive_key(secret, "login-failures")
-        self._guessing: dict[str, asyncio.Lock] = {}
-        self._waiting: Counter[str] = Counter()
+        self._guesses = Guesses(db, secret)
 
     async def register(self, body: RegisterIn, roles: tuple[Role, ...] = (Role.USER,)) -> User:
         """Create an account.
@@ -92,33 +70,35 @@ class Accounts:
         name = folded(login)
         async with self._db.read() as connection:
             user = await UserRepository(connection).find_by_login(name, name)
-        account = str(user.id) if user else name
-        # One guess at a time: or a burst would be checked before any of it was counted.
-        async with self._one_at_a_time(account):
-            keys = self._failure_keys(account, device)
-            await self._refuse_if_locked(keys, user, device)
+        guess = Guess(user.id if user else None, name, device)
+        async with self._guesses.turn(guess):
             verification = await self._passwords.verify(
                 password, user.password_hash if user else None
             )
-            if user is None or not verification.ok or not user.is_active:
-                await self._count_failure(keys)
-                raise InvalidCredentials
-            async with self._db.transaction() as connection:
-                await LoginFailureRepository(connection).forget(*keys)
-                if verification.new_hash:
-                    await UserRepository(connection).set_password_hash(
-                        user.id, verification.new_hash
-                    )
-        return user
+            is_right = user is not None and user.is_active and verification.ok
+            await self._guesses.settle(guess, is_right=is_right)
+        if user is None or not is_right:
+            raise InvalidCredentials
+        if verification.new_hash is None:
+            return user
+        async with self._db.transaction() as connection:
+            await UserRepository(connection).rehash(user, verification.new_hash)
+        return user._replace(password_hash=verification.new_hash)
 
-    async def change_password(self, principal: Principal, body: PasswordChangeIn) -> None:
+    async def change_password(
+        self, principal: Principal, body: PasswordChangeIn, device: Device
+    ) -> None:
         """Set a new password and end every other session.
 
         Raises:
             Unprocessable: the current password is wrong, or the new one is weak.
+            AccountLocked: too many guesses before, here or at signing in.
         """
         user = await self.get(principal.user_id)
-        verification = await self._passwords.verify(body.current_password, user.password_hash)
+        guess = Guess(user.id, user.username_key, device)
+        async with self._guesses.turn(guess):
+            verification = await self._passwords.verify(body.current_password, user.password_hash)
+            await self._guesses.settle(guess, is_right=verification.ok)
         if not verification.ok:
             raise Unprocessable.field("current_password", "The current password is wrong")
         found = weakness(body.new_password, user.username, user.email)
@@ -197,70 +177,6 @@ class Accounts:
             await SessionRepository(connection).end(user_id)
             await ItemRepository(connection).delete_all_of(user_id)
         self._on_change(user_id)
-
-    def _failure_keys(self, account: str, device: Device) -> tuple[str, str]:
-        """Return the keys of the guesses from this neighbourhood and from anywhere."""
-        near = keyed_digest(self._key, account, network_of(device.address))
-        return near, keyed_digest(self._key, account)
-
-    async def _refuse_if_locked(
-        self, keys: tuple[str, str], user: User | None, device: Device
-    ) -> None:
-        near, anywhere = keys
-        async with self._db.read() as connection:
-            found = await LoginFailureRepository(connection).find(near, anywhere)
-        if near in found:
-            _refuse_until(found[near].locked_until)
-        if anywhere in found and not await self._is_known_place(user, device):
-            _refuse_until(found[anywhere].locked_until)
-
-    async def _is_known_place(self, user: User | None, device: Device) -> bool:
-        async with self._db.read() as connection:
-            return (
-                user is not None
-                and device.address is not None
-                and await SessionRepository(connection).used_from(
-                    user.id, device.address, now() - _NEIGHBOURHOOD_KNOWN
-                )
-            )
-
-    async def _count_failure(self, keys: tuple[str, str]) -> None:
-        moment = now()
-        async with self._db.transaction() as connection:
-            repository = LoginFailureRepository(connection)
-            found = await repository.find(*keys)
-            for key, lock in zip(keys, (_growing_lock, _flat_lock), strict=True):
-                before = found.get(key)
-                is_recent = before and before.last_failed_at > moment - _FAILURES_FORGOTTEN
-                failures = (before.failures if before and is_recent else 0) + 1
-                await repository.store(LoginFailures(key, failures, lock(failures, moment), moment))
-
-    @asynccontextmanager
-    async def _one_at_a_time(self, account: str) -> AsyncIterator[None]:
-        lock = self._guessing.setdefault(account, asyncio.Lock())
-        self._waiting[account] += 1
-        try:
-            async with lock:
-                yield
-        finally:
-            self._waiting[account] -= 1
-            if not self._waiting[account]:
-                del self._waiting[account], self._guessing[account]
-
-
-def _growing_lock(failures: int, moment: datetime) -> datetime | None:
-    if failures < _FREE_FAILURES:
-        return None
-    return moment + min(timedelta(seconds=2 ** (failures - _FREE_FAILURES)), _LONGEST_LOCK)
-
-
-def _flat_lock(failures: int, moment: datetime) -> datetime | None:
-    return moment + _FAILURES_FORGOTTEN if failures >= _FREE_FAILURES_ANYWHERE else None
-
-
-def _refuse_until(locked_until: datetime | None) -> None:
-    if locked_until is not None and locked_until > now():
-        raise AccountLocked(retry_after=int((locked_until - now()).total_seconds()) + 1)
 
 
 async def _spare_last_admin(connection: Connection, user_id: int) -> None:

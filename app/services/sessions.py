@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from app.adapters.database import Database
 from app.clock import now
-from app.errors import InvalidToken, TokenReused
+from app.errors import InvalidCredentials, InvalidToken, TokenReused
 from app.models.users import OneTimeToken, Session, User
 from app.repositories.sessions import SessionRepository
 from app.repositories.users import UserRepository
@@ -53,8 +53,15 @@ class Sessions:
         self._idle_life = idle_life
 
     async def open(self, user: User, device: Device) -> TokenPair:
-        """Open a session for a user who has proven to be it."""
+        """Open a session for a user who has proven to be it.
+
+        Raises:
+            InvalidCredentials: the proof no longer holds; the password was just changed, say.
+        """
         async with self._db.transaction() as connection:
+            # A change that ends all sessions must not miss this one.
+            if not await UserRepository(connection).is_unchanged(user):
+                raise InvalidCredentials
             session = await SessionRepository(connection).add(
                 user_id=user.id,
                 seed=secrets.token_urlsafe(32),

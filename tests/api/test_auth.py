@@ -7,7 +7,7 @@ import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient
 
-from app.services.accounts import folded
+from app.security.names import folded
 from tests.factories import PASSWORD, expect, new_user, register, sign_in
 
 AUTH = "/api/v1/auth"

@@ -4,7 +4,7 @@ A new operation without a row here fails, and so does one whose guard was remove
 takes every guard away and sees its row turn red.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -14,21 +14,19 @@ from httpx import AsyncClient
 from app.dependencies.auth import Caller
 from app.routers.docs import openapi_document
 from app.security.principal import Principal, Role
-from tests.factories import Tokens, admin, analyst, create_item, new_user
+from tests.api.rules import (
+    ADMINS,
+    ANALYSTS,
+    EVERYONE,
+    OWN_PRIVATE,
+    PRIVATE,
+    SIGNED_IN,
+    WHO,
+    found,
+)
+from tests.factories import Tokens, admin, analyst, create_item, expect, new_user
 
 METHODS = ("get", "put", "post", "delete", "patch")
-WHO = ("nobody", "owner", "stranger", "analyst", "admin", "ended")
-
-# What each caller gets: P for passed (whatever the answer then is, no 401, 403 or 404), else the
-# status. In the order of WHO; `ended` is somebody whose session is over.
-EVERYONE = "P P P P P 401"
-SIGNED_IN = "401 P P P P 401"
-ADMINS = "401 403 403 403 P 401"
-ANALYSTS = "401 403 403 P P 401"
-OWN = "401 P 403 403 P 401"
-OWN_PRIVATE = "401 P 404 404 P 401"
-PRIVATE = "404 P 404 404 P 401"
-
 RULES = {
     "POST /auth/register": EVERYONE,
     "POST /auth/token": EVERYONE,
@@ -66,6 +64,10 @@ BODIES: dict[str, Any] = {
     "PATCH /users/{user_id}": {"full_name": "A"},
     "POST /items/bulk": {"operations": []},
 }
+for _resource in found():
+    RULES |= _resource.operations
+    BODIES |= _resource.bodies
+MADE_BY = {name: by for resource in found() for name, by in resource.made_by.items()}
 # After these, somebody or their session is gone.
 ENDING = {
     "DELETE /users/me",
@@ -73,9 +75,9 @@ ENDING = {
     "POST /auth/logout",
     "POST /auth/logout-all",
     "DELETE /auth/sessions/{session_id}",
-}
+}.union(*(resource.ending for resource in found()))
 # Not called: it streams for ever; tests/api/test_events.py holds who may read what there.
-UNCALLED = {"GET /events"}
+UNCALLED = {"GET /events"}.union(*(resource.uncalled for resource in found()))
 
 
 @dataclass
@@ -86,10 +88,13 @@ class World:
     owner_id: int
     item_id: int
     session_id: int
+    others: dict[str, int] = field(default_factory=lambda: dict.fromkeys(MADE_BY, 1))
 
     def url(self, path: str) -> str:
         """Fill the owner's things into a path."""
-        return path.format(item_id=self.item_id, user_id=self.owner_id, session_id=self.session_id)
+        return path.format(
+            item_id=self.item_id, user_id=self.owner_id, session_id=self.session_id, **self.others
+        )
 
 
 async def new_world(client: AsyncClient, app: FastAPI) -> World:
@@ -126,7 +131,13 @@ async def world_for(name: str, client: AsyncClient, app: FastAPI) -> World:
     owner = world.callers["owner"]
     assert owner
     item = await create_item(client, owner, visibility="private")
-    return replace(world, item_id=item["id"])
+    others = dict(world.others)
+    for parameter, operation in MADE_BY.items():
+        if f"{{{parameter}}}" in name:
+            url = f"/api/v1{operation.removeprefix('POST ')}".format(item_id=item["id"])
+            made = await client.post(url, json=BODIES[operation], headers=owner.headers)
+            others[parameter] = expect(made, 201)["id"]
+    return replace(world, item_id=item["id"], others=others)
 
 
 def documented(app: FastAPI, version: str) -> list[str]:

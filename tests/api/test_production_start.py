@@ -1,6 +1,7 @@
 """`gunicorn -c gunicorn.conf.py app.main:app`: two workers on PostgreSQL and Redis."""
 
 import asyncio
+import contextlib
 import os
 import re
 import secrets
@@ -10,10 +11,12 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import Frame, Opcode
 
 from app.settings import Settings
 from tests.api.live import listening
@@ -21,6 +24,7 @@ from tests.conftest import MakeSettings
 from tests.factories import new_user
 from tests.live_server import LiveServer
 from tests.processes import Service, gunicorn
+from tests.services import free_port
 
 pytestmark = pytest.mark.only("production")
 
@@ -52,6 +56,10 @@ async def service(make_settings: MakeSettings) -> AsyncIterator[Service]:
 
 def client_of(service: Service) -> httpx.AsyncClient:
     return httpx.AsyncClient(base_url=f"http://127.0.0.1:{service.port}", timeout=10)
+
+
+def children_of(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
 
 async def is_ended(service: Service) -> int:
@@ -105,6 +113,7 @@ async def test_sigterm_tells_every_stream_to_come_back_and_ends_cleanly(service:
             await asyncio.gather(*map(end_of, streams))
     assert set(codes) == {1012}
     assert await is_ended(service) == 0
+    assert service.log().count("Application shutdown complete") == 2  # the lifespan's end
 
 
 async def test_a_killed_worker_is_replaced_and_the_other_serves_on(service: Service) -> None:
@@ -158,17 +167,23 @@ async def test_a_reload_under_load_loses_no_request(service: Service) -> None:
         ({"REDIS_URL": ""}, "REDIS_URL"),
         ({"SECRET_KEY": ""}, "SECRET_KEY"),
         ({"SECRET_KEY": "changeme"}, "SECRET_KEY"),
+        ({"SECRET_KEY_FILE": "/nowhere", "SECRET_KEY": ""}, "SECRET_KEY_FILE"),
         ({"DATABASE_URL": ""}, "DATABASE_URL"),
+        ({"REDIS_URL": "", "WEB_CONCURRENCY": "", "GUNICORN_CMD_ARGS": "-w 2"}, "REDIS_URL"),
+        ({"WEB_CONCURRENCY": "0"}, "WEB_CONCURRENCY"),
+        ({"PORT": "none"}, "PORT"),
     ],
 )
 async def test_an_unsafe_start_is_refused_by_name(
     make_settings: MakeSettings, change: dict[str, str], named: str
 ) -> None:
-    variables = {**os.environ, **environment(make_settings()), "WEB_CONCURRENCY": "2", **change}
-    variables = {name: value for name, value in variables.items() if value}
+    variables = {**os.environ, **environment(make_settings()), "WEB_CONCURRENCY": "2"}
+    variables = {
+        name: value for name, value in {**variables, "PORT": "0", **change}.items() if value
+    }
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "app.main:app"),
-        env={**variables, "PORT": "0"},
+        env=variables,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
@@ -176,3 +191,50 @@ async def test_an_unsafe_start_is_refused_by_name(
         _, said = await process.communicate()
     assert process.returncode != 0
     assert named in said.decode()
+    assert "Traceback" not in said.decode()
+
+
+async def test_what_is_set_for_sockets_holds_in_production_too(make_settings: MakeSettings) -> None:
+    variables = environment(make_settings()) | {"WEBSOCKET_PING_SECONDS": "0.2"}
+    with gunicorn("kingpost", "app.main:app", variables) as service:
+        server = LiveServer(f"http://127.0.0.1:{service.port}")
+        async with client_of(service) as client:
+            tokens = await new_user(client)
+        async with listening(server, tokens, "items") as live, asyncio.timeout(10):
+            pinged = asyncio.Event()
+            take = live.raw.protocol.recv_frame
+
+            def recv_frame(frame: Frame) -> None:
+                if frame.opcode is Opcode.PING:
+                    pinged.set()
+                take(frame)
+
+            live.raw.protocol.recv_frame = recv_frame  # type: ignore[method-assign]
+            await pinged.wait()
+
+
+async def test_serving_a_production_in_one_process_tells_no_password(
+    make_settings: MakeSettings,
+) -> None:
+    port = free_port()
+    # Two workers are Gunicorn's business; this one stays one process.
+    variables = {**environment(make_settings()), "PORT": str(port), "WEB_CONCURRENCY": "2"}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "app.cli", "serve"),
+        env={**os.environ, **variables},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        async with httpx.AsyncClient() as client, asyncio.timeout(20):
+            while True:
+                with contextlib.suppress(httpx.TransportError):
+                    await client.get(f"http://127.0.0.1:{port}/health/live")
+                    break
+                await asyncio.sleep(0.02)
+        assert children_of(process.pid) == []
+    finally:
+        process.terminate()
+        said, _ = await process.communicate()
+    assert b"PostgreSQL" in said
+    assert b"password" not in said

@@ -39,6 +39,12 @@ def kingpost(folder: Path, *command: str, port: int = 0) -> Iterator[subprocess.
         process.communicate()
 
 
+def cpu_seconds(process: subprocess.Popen[str]) -> float:
+    """Return what a process has used of a CPU: how long it takes on a machine at rest."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def wait_until_ready(port: int) -> None:
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
@@ -65,6 +71,7 @@ def test_a_first_start_makes_everything_and_tells_the_password_once(tmp_path: Pa
     assert all(path.stat().st_mode & 0o077 == 0 for path in secrets)
     with kingpost(tmp_path, "serve", port=port) as process:
         wait_until_ready(port)
+        assert cpu_seconds(process) < 2
         form = {"username": "admin", "password": found[1]}
         tokens = httpx.post(f"http://127.0.0.1:{port}/api/v1/auth/token", data=form)
         assert tokens.status_code == 200
@@ -73,6 +80,7 @@ def test_a_first_start_makes_everything_and_tells_the_password_once(tmp_path: Pa
         assert [user["roles"] for user in users.json()["items"]] == [["admin", "user"]]
         process.send_signal(signal.SIGTERM)
         said, log = process.communicate(timeout=15)
+    assert process.returncode in (0, -signal.SIGTERM), log
     assert "password" not in said
     assert found[1] not in log
 
@@ -85,19 +93,6 @@ def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
             _, said = process.communicate(timeout=15)
     assert process.returncode == 1
     assert "is taken" in said
-    assert "Traceback" not in said
-
-
-def test_an_admin_is_created_and_a_second_of_the_name_refused(tmp_path: Path) -> None:
-    with kingpost(tmp_path, "migrate") as process:
-        process.communicate(timeout=20)
-    command = ("create-admin", "--username", "root", "--email", "root@example.com")
-    with kingpost(tmp_path, *command) as process:
-        said, _ = process.communicate(timeout=20)
-    assert (process.returncode, "shown this once" in said) == (0, True)
-    with kingpost(tmp_path, *command) as process:
-        _, said = process.communicate(timeout=20)
-    assert process.returncode == 1
     assert "Traceback" not in said
 
 

@@ -18,6 +18,8 @@ from pathlib import Path
 import httpx
 import pytest
 from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+from websockets.typing import Origin
 
 from tests.api.test_production_start import environment
 from tests.conftest import MakeSettings
@@ -32,10 +34,11 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass
 class Edge:
-    """nginx, and the service behind it."""
+    """nginx, and the two instances of the service behind it."""
 
     port: int
-    service: Service
+    plain_port: int
+    services: list[Service]
     log: Path
 
     @property
@@ -54,7 +57,7 @@ def trusting() -> ssl.SSLContext:
     return context
 
 
-def configured(folder: Path, service: Service, port: int) -> Path:
+def configured(folder: Path, services: list[Service], port: int, plain_port: int) -> Path:
     """Return the shipped configuration with this machine's places and ports."""
     folder.chmod(0o755)
     certificate = [
@@ -72,10 +75,10 @@ def configured(folder: Path, service: Service, port: int) -> Path:
     )
     upstream = (ROOT / "docker/nginx/upstream.conf").read_text()
     (folder / "upstream.conf").write_text(
-        # Twice, as there are two replicas: another worker of the same port answers a retry.
+        # A name with two addresses, as Compose has it, is as good as two lines.
         re.sub(
             r"    server api:8000 (.*)\n",
-            rf"    server 127.0.0.1:{service.port} \1\n" * 2,
+            "".join(rf"    server 127.0.0.1:{each.port} \1\n" for each in services),
             upstream,
         )
     )
@@ -88,7 +91,7 @@ def configured(folder: Path, service: Service, port: int) -> Path:
         "/dev/stdout": str(folder / "access.log"),
         "/dev/stderr": str(folder / "error.log"),
         "listen 8443": f"listen 127.0.0.1:{port}",
-        "listen 8080": f"listen 127.0.0.1:{free_port()}",
+        "listen 8080": f"listen 127.0.0.1:{plain_port}",
         "listen 127.0.0.1:8081": f"listen 127.0.0.1:{free_port()}",
     }.items():
         text = text.replace(shipped, here)
@@ -109,16 +112,17 @@ def start(program: str, config: Path) -> subprocess.Popen[bytes]:
 async def edge(make_settings: MakeSettings, tmp_path: Path) -> AsyncIterator[Edge]:
     program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
     assert program, "these tests need nginx (Debian: apt-get install nginx-light)"
-    port = free_port()
+    port, plain_port = free_port(), free_port()
+    variables = environment(make_settings())
     async with AsyncExitStack() as stack:
-        service = stack.enter_context(
-            gunicorn("kingpost", "app.main:app", environment(make_settings()))
-        )
-        config = configured(tmp_path, service, port)
+        services = [
+            stack.enter_context(gunicorn(name, "app.main:app", variables)) for name in ("a", "b")
+        ]
+        config = configured(tmp_path, services, port, plain_port)
         process = start(program, config)
         stack.callback(process.wait, 10)
         stack.callback(process.terminate)
-        edge = Edge(port, service, tmp_path / "access.log")
+        edge = Edge(port, plain_port, services, tmp_path / "access.log")
         async with edge.client() as client, asyncio.timeout(10):
             while True:
                 try:
@@ -163,6 +167,33 @@ async def test_what_a_client_claims_of_itself_is_dropped(edge: Edge) -> None:
         assert {each["address"] for each in listed["items"]} == {"127.0.0.1"}
 
 
+async def test_a_page_from_here_may_open_a_socket_and_one_from_elsewhere_may_not(
+    edge: Edge,
+) -> None:
+    async with edge.client() as client:
+        tokens = await new_user(client)
+    address = edge.url.replace("https", "wss", 1)
+    claimed = {**tokens.headers, "X-Forwarded-For": "1.2.3.4", "X-Request-ID": "socket-1"}
+    async with connect(
+        f"{address}/ws",
+        additional_headers=claimed,
+        origin=Origin(edge.url),
+        ssl=trusting(),
+    ) as live:
+        assert json.loads(await live.recv())["type"] == "welcome"
+        assert live.response is not None
+        assert live.response.headers["x-request-id"] == "socket-1"
+    with pytest.raises(InvalidStatus):
+        async with connect(
+            f"{address}/ws",
+            additional_headers=tokens.headers,
+            origin=Origin("https://evil.example"),
+            ssl=trusting(),
+        ):
+            pass
+    assert all("1.2.3.4" not in service.log() for service in edge.services)
+
+
 async def test_what_goes_wrong_here_is_a_problem_too(edge: Edge) -> None:
     async with edge.client() as client:
         large = await client.post("/api/v1/items", content=b"x" * (2 * 1024 * 1024 + 1))
@@ -171,11 +202,14 @@ async def test_what_goes_wrong_here_is_a_problem_too(edge: Edge) -> None:
         given = {"X-Request-ID": "abc-1"}
         assert (await client.get("/health/live", headers=given)).headers["x-request-id"] == "abc-1"
         assert (await client.get("/metrics")).status_code == 404
-        edge.service.process.send_signal(signal.SIGKILL)
-        for pid in edge.service.workers:
-            os.kill(pid, signal.SIGKILL)
-        await asyncio.sleep(0.5)
-        gone = await client.get("/api/v1/items")
+        for service in edge.services:
+            workers = service.workers  # a dead arbiter has none
+            service.process.send_signal(signal.SIGKILL)
+            for pid in workers:
+                os.kill(pid, signal.SIGKILL)
+        async with asyncio.timeout(5):
+            while (gone := await client.get("/api/v1/items")).status_code == 200:
+                await asyncio.sleep(0.05)
         assert expect(gone, 502)["error_code"] == "BAD_GATEWAY"
         assert gone.headers["retry-after"] == "1"
     entries = [json.loads(line) for line in edge.log.read_text().splitlines()]
@@ -196,9 +230,9 @@ async def test_a_killed_worker_is_hidden_from_readers(edge: Edge) -> None:
                     cut_off.append(1)  # the worker died between an answer's head and its body
 
     readers = [asyncio.create_task(read()) for _ in range(4)]
-    for _ in range(3):
+    for service in [*edge.services, edge.services[0]]:
         await asyncio.sleep(0.7)
-        os.kill(edge.service.workers[0], signal.SIGKILL)
+        os.kill(service.workers[0], signal.SIGKILL)
     await asyncio.sleep(2)
     stop.set()
     await asyncio.gather(*readers)

@@ -43,7 +43,7 @@ async def test_what_is_in_flight_finishes(production: Production, settings: Sett
     assert await asyncio.to_thread(production.service.process.wait, 45) == 0
 
 
-@pytest.mark.parametrize("production", [{"DRAIN_SECONDS": "2"}], indirect=True)
+@pytest.mark.parametrize("production", [{"DRAIN_SECONDS": "5"}], indirect=True)
 async def test_it_stops_being_ready_before_the_socket_closes(production: Production) -> None:
     production.service.process.send_signal(signal.SIGTERM)
     started = time.monotonic()

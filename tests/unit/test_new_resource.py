@@ -17,6 +17,7 @@ FIELDS = (
     "number:str",
     "notes:text",
     "quantity:int",
+    "amount:money",
     "is_open:bool",
     "due_on:date",
     "sent_at:datetime",
@@ -56,39 +57,126 @@ def test_what_is_written_passes_every_check_and_its_own_tests(checkout: Path) ->
     run(checkout, "ruff", "check")
     run(checkout, "mypy")
     run(checkout, "lint-imports")
+    plain = ("-p", "no:cacheprovider")
     run(
         checkout,
         "pytest",
         "-q",
-        "-p",
-        "no:cacheprovider",
+        *plain,
         "tests/unit/test_migrations.py",
         "tests/api/test_purchase_orders.py",
         "tests/api/test_boxes.py",
     )
+    ours = "purchase-orders or boxes or has_its_rule or turns_red"
+    run(checkout, "pytest", "-q", *plain, "tests/api/test_authorization.py", "-k", ours)
+    run(checkout, "pytest", "-q", *plain, "tests/api/test_openapi.py")
+
+
+@pytest.fixture
+def sketch(tmp_path: Path) -> Path:
+    """What the generator needs of a tree, where nothing is run."""
+    for name in ("app/main.py", "app/routers/items.py", "migrations/versions/0001_first.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        source = ROOT / name
+        (tmp_path / name).write_text(source.read_text() if source.exists() else "")
+    for name in ("models", "schemas", "repositories", "services"):
+        (tmp_path / "app" / name).mkdir()
+    (tmp_path / "tests/api/rules").mkdir(parents=True)
+    return tmp_path
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize(
-    ("name", "fields"),
+    ("name", "fields", "why"),
     [
-        ("Invoice", ()),
-        ("in-voice", ()),
-        ("class", ()),
-        ("item", ()),
-        ("invoice", ("id",)),
-        ("invoice", ("count:int",)),
-        ("invoice", ("title", "title")),
-        ("invoice", ("title:money",)),
-        ("invoice", ("lambda:str",)),
+        ("Invoice", (), "snake_case"),
+        ("in-voice", (), "snake_case"),
+        ("../invoice", (), "snake_case"),
+        ("invoice_", (), "snake_case"),
+        ("class", (), "word of Python"),
+        ("match", (), "word of Python"),
+        ("item", (), "already"),
+        ("session", (), "already"),
+        ("response", (), "means something else"),
+        ("resource", (), "means something else"),
+        ("cursor", (), "means something else"),
+        ("property", (), "means something else"),
+        ("invoice", ("id",), "taken"),
+        ("invoice", ("count:int",), "taken"),
+        ("invoice", ("date:date",), "taken"),
+        ("invoice", ("page",), "taken"),
+        ("invoice", ("model_dump",), "taken"),
+        ("invoice", ("title", "title"), "taken"),
+        ("invoice", ("title:colour",), "no kind of field"),
+        ("invoice", ("lambda:str",), "word of Python"),
+        ("invoice", (":str",), "snake_case"),
     ],
 )
 def test_what_cannot_be_is_refused_and_nothing_is_written(
-    checkout: Path, name: str, fields: tuple[str, ...]
+    sketch: Path, name: str, fields: tuple[str, ...], why: str
 ) -> None:
-    before = {path: path.read_bytes() for path in checkout.rglob("*.py")}
+    before = contents(sketch)
+    with pytest.raises(Refused, match=why):
+        new_resource(sketch, name, fields)
+    assert contents(sketch) == before
+
+
+@pytest.mark.parametrize("plural", ["sheep", "items", "Sheeps", "events"])
+def test_a_plural_that_cannot_be_is_refused(sketch: Path, plural: str) -> None:
+    before = contents(sketch)
     with pytest.raises(Refused):
-        new_resource(checkout, name, fields)
-    assert {path: path.read_bytes() for path in checkout.rglob("*.py")} == before
+        new_resource(sketch, "sheep", plural=plural)
+    assert contents(sketch) == before
+
+
+def test_a_name_that_is_taken_by_a_file_is_refused(sketch: Path) -> None:
+    (sketch / "app/schemas/invoices.py").touch()
+    before = contents(sketch)
+    with pytest.raises(Refused, match=r"app/schemas/invoices\.py is there already"):
+        new_resource(sketch, "invoice")
+    assert contents(sketch) == before
+
+
+def test_a_main_that_lists_its_resources_in_another_way_is_refused(sketch: Path) -> None:
+    (sketch / "app/main.py").write_text("RESOURCES = []\n")
+    before = contents(sketch)
+    with pytest.raises(Refused, match="main"):
+        new_resource(sketch, "invoice")
+    assert contents(sketch) == before
+
+
+def test_what_fails_half_way_leaves_nothing(sketch: Path) -> None:
+    shutil.rmtree(sketch / "tests")  # the last files' folder
+    before = contents(sketch)
+    with pytest.raises(FileNotFoundError):
+        new_resource(sketch, "invoice")
+    assert contents(sketch) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "plural", "path"),
+    [
+        ("invoice", "invoices", "/invoices"),
+        ("box", "boxes", "/boxes"),
+        ("category", "categories", "/categories"),
+        ("day", "days", "/days"),
+        ("purchase_order", "purchase_orders", "/purchase-orders"),
+    ],
+)
+def test_names_have_their_plural_and_path(sketch: Path, name: str, plural: str, path: str) -> None:
+    new_resource(sketch, name)
+    router = (sketch / f"app/routers/{plural}.py").read_text()
+    assert f'APIRouter(prefix="{path}"' in router
+    assert f"    {plural}.resource,\n" in (sketch / "app/main.py").read_text()
+    assert list((sketch / "migrations/versions").glob(f"0002_{plural}.py"))
+
+
+def test_a_plural_of_ones_own_is_taken(sketch: Path) -> None:
+    new_resource(sketch, "person", plural="people")
+    assert "class Person(" in (sketch / "app/models/people.py").read_text()
 
 
 def test_a_folder_that_is_no_checkout_is_refused(tmp_path: Path) -> None:

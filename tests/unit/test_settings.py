@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from app.adapters.limits import parse_limits
 from app.scaffolding.settings_reference import env_example, markdown_table
-from app.settings import Settings
+from app.settings import Settings, refusals
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "8f3kd02mvn47sla91xq5zbt6wjy0cuhe"
@@ -51,17 +52,81 @@ def test_a_safe_production_is_accepted() -> None:
         ({"secret_key": None}, "SECRET_KEY"),
         ({"secret_key": "short"}, "SECRET_KEY"),
         ({"secret_key": "a" * 64}, "SECRET_KEY"),
+        ({"secret_key": "change-me-change-me-change-me-change-me"}, "SECRET_KEY"),
+        ({"secret_key": "Your-Secret-Key-Of-At-Least-32-Letters"}, "SECRET_KEY"),
         ({"secret_key_previous": "short"}, "SECRET_KEY_PREVIOUS"),
         ({"database_url": None}, "DATABASE_URL"),
+        ({"database_url": "sqlite:///var/kingpost.db"}, "DATABASE_URL"),
         ({"trusted_proxies": "*"}, "TRUSTED_PROXIES"),
         ({"cors_origins": "*", "cors_credentials": True}, "CORS_ORIGINS"),
         ({"operators_username": "ops"}, "OPERATORS_PASSWORD"),
         ({"web_concurrency": 2, "redis_url": None}, "REDIS_URL"),
         ({"web_concurrency": 2, "database_url": None}, "DATABASE_URL"),
+        ({"web_concurrency": 2, "database_url": "sqlite:///x.db"}, "WEB_CONCURRENCY"),
     ],
 )
 def test_an_unsafe_production_is_refused_by_name(change: dict[str, Any], named: str) -> None:
     assert named in refusal(**{**GOOD, **change})
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"database_url": "mysql://kingpost@db/kingpost"}, "DATABASE_URL"),
+        ({"redis_url": "redis:6379"}, "REDIS_URL"),
+        ({"rate_limit_login": "often"}, "RATE_LIMIT_LOGIN"),
+        ({"rate_limit_default": "10/fortnight"}, "RATE_LIMIT_DEFAULT"),
+        ({"cors_origins": "app.example.com"}, "CORS_ORIGINS"),
+        ({"cors_origins": "https://app.example.com/"}, "CORS_ORIGINS"),
+        ({"trusted_proxies": "nginx"}, "TRUSTED_PROXIES"),
+        ({"trusted_proxies": "10.1.0.0/8"}, "TRUSTED_PROXIES"),
+        ({"drain_seconds": 60}, "DRAIN_SECONDS"),
+        ({"web_concurrency": 0}, "WEB_CONCURRENCY"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_everywhere(change: dict[str, Any], named: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        Settings(**change)
+    assert [said for said in refusals(refused.value) if said.startswith(named)]
+
+
+@pytest.mark.parametrize(
+    "limit", ["5/minute", "100 per hour", "5/second;100/minute", "10/2 minutes", "1 per 1 day"]
+)
+def test_a_limit_can_be_written_as_its_library_reads_it(limit: str) -> None:
+    assert Settings(rate_limit_login=limit).rate_limit_login == limit
+    assert parse_limits(limit)
+
+
+def test_every_problem_is_told_at_once_and_by_its_variable() -> None:
+    with pytest.raises(ValidationError) as refused:
+        Settings(**{**GOOD, "secret_key": None, "trusted_proxies": "*"})
+    assert refusals(refused.value) == [
+        "SECRET_KEY must be set in production",
+        "TRUSTED_PROXIES must not be * in production",
+    ]
+    with pytest.raises(ValidationError) as refused:
+        Settings(port="none", drain_seconds=-1)
+    assert [said.partition(":")[0] for said in refusals(refused.value)] == ["PORT", "DRAIN_SECONDS"]
+
+
+def test_an_empty_variable_is_one_that_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PORT", "REDIS_URL", "DATABASE_URL", "SECRET_KEY", "API_V1_SUNSET_AT"):
+        monkeypatch.setenv(name, "")
+    assert Settings() == Settings(_env_file=None)
+    assert (Settings().port, Settings().redis_url) == (8000, None)
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe"])
+def test_a_file_that_cannot_be_read_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes | None
+) -> None:
+    if content:
+        (tmp_path / "secret").write_bytes(content)
+    monkeypatch.setenv("SECRET_KEY_FILE", str(tmp_path / "secret"))
+    with pytest.raises(ValueError, match="SECRET_KEY_FILE") as refused:
+        Settings()
+    assert refusals(refused.value)[0].startswith("SECRET_KEY_FILE: ")
 
 
 def test_a_refusal_never_shows_the_value() -> None:

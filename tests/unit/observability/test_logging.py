@@ -14,7 +14,7 @@ from app.clock import now
 from app.observability.logging import configure_logging
 from app.settings import Settings
 
-Written = Callable[[Literal["json", "pretty"]], io.StringIO]
+Written = Callable[..., io.StringIO]
 
 logger = logging.getLogger("kingpost.test")
 
@@ -27,11 +27,11 @@ def written(
     root = logging.getLogger()
     handlers, level = root.handlers, root.level
 
-    def start(log_format: Literal["json", "pretty"]) -> io.StringIO:
+    def start(log_format: Literal["json", "pretty"], log_level: str = "info") -> io.StringIO:
         stream = io.StringIO()
         monkeypatch.setattr(sys, "stderr", stream)
         configure_logging(
-            make_settings(log_format=log_format, log_level="info"),
+            make_settings(log_format=log_format, log_level=log_level),
             context=lambda: {"request_id": "r-1", "user_id": 7},
         )
         return stream
@@ -121,6 +121,13 @@ def test_below_the_level_nothing_is_written(written: Written) -> None:
     stream = written("json")
     logger.debug("too fine")
     assert stream.getvalue() == ""
+
+
+def test_a_driver_never_writes_what_its_statements_carry(written: Written) -> None:
+    stream = written("json", log_level="debug")
+    logging.getLogger("aiosqlite").debug("executing %s", ("$argon2id$v=19$CANARY",))
+    logger.debug("fine")
+    assert [entry["event"] for entry in entries(stream)] == ["fine"]
 
 
 def test_a_pretty_line_has_the_message_and_its_fields(written: Written) -> None:

@@ -1,0 +1,143 @@
+"""How often a password may be guessed: few times by anyone, without locking its owner out."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from app.adapters.database import Connection, Database
+from app.clock import now
+from app.errors import AccountLocked
+from app.models.users import LoginFailures
+from app.repositories.login_failures import LoginFailureRepository
+from app.repositories.sessions import SessionRepository
+from app.security.opaque import keyed_digest
+from app.security.signing import derive_key
+from app.services.sessions import Device, network_of
+
+# From one neighbourhood: five free guesses, then a wait that grows fourfold from a second, so that
+# the tenth is followed by a quarter of an hour.
+_FREE_FAILURES = 5
+_GROWTH = 4
+_LONGEST_LOCK = timedelta(minutes=15)
+# From anywhere: ten in a quarter of an hour. The owner gets in all the same, from a neighbourhood
+# that signed in to this account before; or a stranger could lock people out for good.
+_FREE_FAILURES_ANYWHERE = 10
+_FAILURES_FORGOTTEN = timedelta(minutes=15)
+_NEIGHBOURHOOD_KNOWN = timedelta(days=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """One attempt at a password: whose, or under which name that nobody has, and from where."""
+
+    user_id: int | None
+    name: str
+    device: Device
+
+    @property
+    def account(self) -> str:
+        """Whom the guess counts against; a name that is a number is nobody's id."""
+        return f"name:{self.name}" if self.user_id is None else f"user:{self.user_id}"
+
+
+class Guesses:
+    """Counts wrong guesses, the same for all workers."""
+
+    def __init__(self, db: Database, secret: bytes) -> None:
+        self._db = db
+        self._key = derive_key(secret, "login-failures")
+        self._turns: dict[str, asyncio.Lock] = {}
+        self._waiting: Counter[str] = Counter()
+
+    @asynccontextmanager
+    async def turn(self, guess: Guess) -> AsyncIterator[None]:
+        """Check a guess inside, then settle it; a process checks one at a time for each account.
+
+        Raises:
+            AccountLocked: too many were wrong before; with the time to wait.
+        """
+        async with self._one_at_a_time(guess.account):
+            async with self._db.read() as connection:
+                await self._refuse_if_locked(connection, guess)
+            yield
+
+    async def settle(self, guess: Guess, *, is_right: bool) -> None:
+        """Count a guess that was wrong; forget the neighbourhood's, not all others', if right.
+
+        Whatever the guess was, nobody learns it if other workers have let too many pass meanwhile.
+
+        Raises:
+            AccountLocked: they have.
+        """
+        near, anywhere = self._keys(guess)
+        async with self._db.transaction() as connection:
+            repository = LoginFailureRepository(connection)
+            await repository.hold(anywhere)
+            await self._refuse_if_locked(connection, guess)
+            if is_right:
+                await repository.forget(near)
+            else:
+                await _count(repository, near, anywhere)
+
+    def _keys(self, guess: Guess) -> tuple[str, str]:
+        """Return the keys of the guesses from this neighbourhood and from anywhere."""
+        near = keyed_digest(self._key, guess.account, network_of(guess.device.address))
+        return near, keyed_digest(self._key, guess.account)
+
+    async def _refuse_if_locked(self, connection: Connection, guess: Guess) -> None:
+        near, anywhere = self._keys(guess)
+        found = await LoginFailureRepository(connection).find(near, anywhere)
+        if near in found:
+            _refuse_until(found[near].locked_until)
+        if anywhere in found and not await _is_known_place(connection, guess):
+            _refuse_until(found[anywhere].locked_until)
+
+    @asynccontextmanager
+    async def _one_at_a_time(self, account: str) -> AsyncIterator[None]:
+        # A burst would be hashed to its end before any of it was counted.
+        lock = self._turns.setdefault(account, asyncio.Lock())
+        self._waiting[account] += 1
+        try:
+            async with lock:
+                yield
+        finally:
+            self._waiting[account] -= 1
+            if not self._waiting[account]:
+                del self._waiting[account], self._turns[account]
+
+
+async def _count(repository: LoginFailureRepository, near: str, anywhere: str) -> None:
+    moment = now()
+    found = await repository.find(near, anywhere)
+    for key, lock in ((near, _growing_lock), (anywhere, _flat_lock)):
+        before = found.get(key)
+        is_recent = before and before.last_failed_at > moment - _FAILURES_FORGOTTEN
+        failures = (before.failures if before and is_recent else 0) + 1
+        await repository.store(LoginFailures(key, failures, lock(failures, moment), moment))
+
+
+async def _is_known_place(connection: Connection, guess: Guess) -> bool:
+    if guess.user_id is None or guess.device.address is None:
+        return False
+    since = now() - _NEIGHBOURHOOD_KNOWN
+    used = await SessionRepository(connection).addresses_since(guess.user_id, since)
+    return network_of(guess.device.address) in {network_of(address) for address in used}
+
+
+def _growing_lock(failures: int, moment: datetime) -> datetime | None:
+    if failures < _FREE_FAILURES:
+        return None
+    wait = _GROWTH ** (failures - _FREE_FAILURES)
+    return moment + timedelta(seconds=min(wait, _LONGEST_LOCK.total_seconds()))
+
+
+def _flat_lock(failures: int, moment: datetime) -> datetime | None:
+    return moment + _FAILURES_FORGOTTEN if failures >= _FREE_FAILURES_ANYWHERE else None
+
+
+def _refuse_until(locked_until: datetime | None) -> None:
+    if locked_until is not None and locked_until > now():
+        raise AccountLocked(retry_after=int((locked_until - now()).total_seconds()) + 1)
