@@ -13,11 +13,11 @@ from typing import Any
 from fastapi import Depends, FastAPI
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.middleware.gzip import GZipMiddleware
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from app.dependencies.auth import default_limit
 from app.middleware.access_log import AccessLog
+from app.middleware.compression import Compression
 from app.middleware.head import HeadMiddleware
 from app.middleware.limits import METHODS, InputLimits
 from app.middleware.metrics import RequestMetrics
@@ -29,7 +29,7 @@ from app.middleware.versions import VERSIONS, VersionNegotiation
 from app.observability.logging import configure_logging
 from app.observability.metrics import Metrics
 from app.resources import open_resources
-from app.routers import auth, console, events, health, items, metrics, users, ws
+from app.routers import auth, console, events, files, health, items, metrics, users, ws
 from app.routers.dispatch import install_prefix_dispatch
 from app.routers.docs import add_documentation
 from app.routers.versioning import add_routes
@@ -43,6 +43,7 @@ RESOURCES = (
     auth.resource,
     users.resource,
     events.resource,
+    files.resource,
 )
 
 
@@ -116,9 +117,10 @@ def _middleware(settings: Settings, process_metrics: Metrics) -> list[Middleware
             max_query_bytes=settings.max_query_bytes,
             max_header_count=settings.max_header_count,
             max_json_depth=settings.max_json_depth,
+            larger_bodies=[(files.UPLOAD_PATHS, settings.max_upload_bytes)],
         ),
         Middleware(HeadMiddleware),
-        Middleware(GZipMiddleware, minimum_size=1024, compresslevel=5),
+        Middleware(Compression, unless=files.DOWNLOAD_PATHS, minimum_size=1024, compresslevel=5),
     ]
 
 

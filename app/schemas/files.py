@@ -1,6 +1,6 @@
 """Files on the wire: what a client announces, and what it is told of them."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -74,6 +74,11 @@ class LinkIn(Input):
     """How long a link is to be good."""
 
     minutes: int = Field(15, ge=1, le=MAX_LINK_MINUTES, examples=[15])
+
+    @property
+    def lifetime(self) -> timedelta:
+        """How long that is."""
+        return timedelta(minutes=self.minutes)
 
 
 class LinkOut(Output):

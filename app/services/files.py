@@ -178,8 +178,7 @@ class Files:
         """Make an announced file, uploaded meanwhile, one that is there.
 
         Raises:
-            NotFound: nothing is awaited under this id.
-            UploadIncomplete: it has not been uploaded.
+            UploadIncomplete: it has not been uploaded, or is not awaited.
             ChecksumMismatch, FileTypeNotAllowed: it is not what was announced, and is gone now.
         """
         async with self._db.read() as connection:
@@ -189,7 +188,7 @@ class Files:
         if there is not None and there.item_id == item.id:
             return there  # confirmed before: the answer was lost, say
         if file is None:
-            raise NotFound(_NO_UPLOAD)
+            raise UploadIncomplete(_NO_UPLOAD)
         wanted = Stored(uploads.new_key(), file.name, "", file.size, file.sha256)
         try:
             stored = await uploads.adopt(self.storage, _incoming(file), wanted, self.limits)
@@ -245,7 +244,7 @@ class Files:
                 await repository.confirm(file.id, stored.key, stored.content_type) if home else None
             )
             if home is None or confirmed is None:
-                raise NotFound(_NO_UPLOAD)
+                raise UploadIncomplete(_NO_UPLOAD)
             await repository.record(EventKind.FILE_ADDED, home, confirmed)
         return confirmed
 
