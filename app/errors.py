@@ -121,6 +121,14 @@ class UploadIncomplete(Conflict):
     error_code, title = "UPLOAD_INCOMPLETE", "The file has not been uploaded yet"
 
 
+class JobFinished(Conflict):
+    error_code, title = "JOB_FINISHED", "The job has already finished"
+
+
+class JobNotFailed(Conflict):
+    error_code, title = "JOB_NOT_FAILED", "Only a failed or cancelled job can be retried"
+
+
 class Gone(DomainError):
     status, error_code, title = 410, "GONE", "Gone"
 

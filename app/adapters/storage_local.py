@@ -34,7 +34,7 @@ class LocalStorage:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._limiter: CapacityLimiter | None = None  # it belongs to a loop, so made in one
+        self._limiter = CapacityLimiter(_THREADS)
 
     @asynccontextmanager
     async def create(self, name: str) -> AsyncIterator["_FileSink"]:
@@ -109,8 +109,6 @@ class LocalStorage:
             left = None if left is None else left - len(block)
 
     async def _run(self, function: Callable[..., T], *arguments: object) -> T:
-        if self._limiter is None:
-            self._limiter = CapacityLimiter(_THREADS)
         with _told():
             return await to_thread.run_sync(partial(function, *arguments), limiter=self._limiter)
 

@@ -19,6 +19,8 @@ class EventKind(StrEnum):
     FILE_ADDED = "file.added"
     FILE_REMOVED = "file.removed"
     USER_UPDATED = "user.updated"
+    JOB_PROGRESS = "job.progress"
+    JOB_FINISHED = "job.finished"
     SESSION_ENDED = "session.ended"
 
 
