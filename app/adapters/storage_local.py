@@ -189,14 +189,21 @@ def _older(root: Path, moment: float) -> Iterator[str]:
         prefix = INCOMING if f"{folder.name}/" == INCOMING else ""
         with os.scandir(folder) as entries:
             for entry in entries:
-                if entry.stat().st_mtime < moment:
+                if _is_older(Path(entry.path), moment):
                     yield prefix + entry.name
+
+
+def _is_older(path: Path, moment: float) -> bool:
+    try:
+        return path.stat().st_mtime < moment
+    except FileNotFoundError:  # deleted or renamed while we look
+        return False
 
 
 def _discard_older(folder: Path, moment: float) -> int:
     if not folder.exists():
         return 0
-    old = [path for path in folder.iterdir() if path.stat().st_mtime < moment]
+    old = [path for path in folder.iterdir() if _is_older(path, moment)]
     _delete(old)
     return len(old)
 

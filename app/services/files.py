@@ -33,7 +33,7 @@ from app.settings import Settings
 
 AWAITED_FOR = timedelta(hours=1)  # an announced file; its quota is held for so long
 THUMBNAIL_JOB = "files.thumbnail"
-ORPHANED_AFTER = timedelta(hours=1)  # longer than from storing to the commit
+ORPHANED_AFTER = 2 * timedelta(seconds=uploads.LONGEST_SECONDS)  # from the first file to the commit
 _NO_FILE = "There is no such file"
 _NO_UPLOAD = "There is no such upload"
 _UNFINISHED_AFTER = timedelta(hours=24)  # longer than any upload takes

@@ -24,7 +24,7 @@ from tests.api.test_files_thumbnails import with_thumbnail
 from tests.factories import create_item, expect, new_user
 from tests.live_server import LiveServer
 
-OLD = timedelta(hours=2)
+OLD = timedelta(hours=3)
 
 
 async def test_adding_and_removing_are_told_to_who_may_see_the_item(
