@@ -255,7 +255,7 @@ class Files:
         async for names in self.storage.older_than(moment - ORPHANED_AFTER):
             async with self._db.read() as connection:
                 known = await FileRepository(connection).known({_key(name) for name in names})
-            lost = [name for name in names if known.get(_key(name)) != name.startswith(INCOMING)]
+            lost = [name for name in names if _key(name) not in known]
             await self.storage.delete(lost)
             orphans += len(lost)
         unfinished = await self.storage.discard_unfinished(moment - _UNFINISHED_AFTER)

@@ -15,6 +15,7 @@ from sqlalchemy import update
 from app.clock import now
 from app.models.files import files
 from app.models.items import items
+from app.repositories.files import FileRepository
 from app.services.retention import sweep
 from tests.api.files import FORM_TYPE, add_file, form, on_disk, picture, upload
 from tests.api.live import listening
@@ -54,6 +55,30 @@ async def test_adding_and_removing_are_told_to_who_may_see_the_item(
             assert event["type"] != "file.removed"
             if event["subject"] == f"item:{last['id']}":
                 break
+
+
+async def test_whoever_makes_room_waits_for_who_did_before(
+    client: AsyncClient, app: FastAPI
+) -> None:
+    owner = await new_user(client)
+    item = await create_item(client, owner)
+    file = await add_file(client, owner, item["id"], b"x" * 100)
+    db, ids = app.state.resources.db, (item["id"], owner.account.id)
+
+    async def used() -> int:
+        async with db.transaction() as connection:
+            repository = FileRepository(connection)
+            await repository.lock_home(*ids)
+            return (await repository.usage(owner.account.id, item["id"])).size
+
+    async with db.transaction() as connection:
+        await FileRepository(connection).lock_home(*ids)
+        second = asyncio.create_task(used())
+        await asyncio.wait([second], timeout=0.3)
+        assert not second.done()
+        await FileRepository(connection).remove(file["id"])
+    async with asyncio.timeout(10):
+        assert await second == 0
 
 
 def make_old(folder: Path) -> None:

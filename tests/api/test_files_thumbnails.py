@@ -113,12 +113,18 @@ def test_transparency_stays() -> None:
     assert small.convert("RGBA").getpixel((0, 0)) == (0, 0, 0, 0)
 
 
+def test_a_large_photograph_is_decoded_small() -> None:
+    made = thumbnails.make(io.BytesIO(picture(6_000, 5_000, "JPEG")))
+    assert Image.open(io.BytesIO(made)).size == (320, 267)
+
+
 @pytest.mark.parametrize(
     "bomb",
     [
         png_head(50_000, 50_000),
         png_head(2**31 - 1, 2**31 - 1),
         png_head(5_000, 5_000),
+        picture(4_100, 4_100),
         GIF[:6] + struct.pack("<HH", 65_535, 65_535) + GIF[10:],
         b"",
         b"no picture",
