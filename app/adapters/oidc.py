@@ -121,7 +121,8 @@ class Provider:
         async with self._asking():
             endpoints = await self._endpoints.get()
             # A callback from another provider than the one asked (RFC 9207).
-            if issuer != self._issuer and (issuer is not None or endpoints.names_issuer):
+            is_named = issuer is not None or endpoints.names_issuer
+            if self._issuer is not None and is_named and issuer != self._issuer:
                 raise InvalidIdToken
             client = await self._client(endpoints, handshake)
             token = await self._redeem(client, endpoints, code, handshake)
