@@ -1,12 +1,17 @@
 """Signing in by a provider, from the first redirect to the tokens."""
 
 import asyncio
+from datetime import timedelta
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient
+from sqlalchemy import select, update
 
+from app.clock import now
+from app.models.users import one_time_tokens
 from tests.api.oidc.steps import (
     AUTH,
     begin,
@@ -18,9 +23,9 @@ from tests.api.oidc.steps import (
     to_callback,
     with_cookies_of,
 )
-from tests.conftest import MakeClient
+from tests.conftest import MakeApp, MakeClient
 from tests.factories import Account, Tokens, expect
-from tests.oidc_provider import OidcProvider
+from tests.oidc_provider import CLIENT_SECRET, OidcProvider
 
 EXCHANGE = f"{AUTH}/oidc/exchange"
 COOKIE = "kingpost_sign_in"
@@ -355,3 +360,76 @@ async def test_facebook_vouches_by_its_user_info(
     assert me["username"] == provider.person["name"].replace(" ", "-")
     assert provider.told["client_id"] == "kingpost-tests"
     assert provider.asked["/userinfo"] == 1
+
+
+async def test_a_pages_code_ends_after_a_minute(
+    app: FastAPI, browser: AsyncClient, provider: OidcProvider
+) -> None:
+    code = fragment(await come_back(browser, provider))["sign_in_code"]
+    async with app.state.resources.db.transaction() as connection:
+        pages = update(one_time_tokens).where(one_time_tokens.c.purpose == "social-sign-in")
+        await connection.execute(pages.values(expires_at=now() - timedelta(seconds=1)))
+    answer = await browser.post(EXCHANGE, json={"code": code})
+    assert (answer.status_code, code_of(answer)) == (400, "SIGN_IN_EXPIRED")
+
+
+async def test_what_is_kept_opens_nothing(
+    app: FastAPI, browser: AsyncClient, provider: OidcProvider
+) -> None:
+    code = fragment(await come_back(browser, provider))["sign_in_code"]
+    async with app.state.resources.db.read() as connection:
+        kept = list(await connection.execute(select(one_time_tokens)))
+    assert kept
+    assert code not in str(kept)
+    assert browser.cookies[COOKIE] not in str(kept)
+
+
+@pytest.mark.only("embedded")
+async def test_the_public_address_wins_over_what_a_request_says(
+    make_app: MakeApp,
+    make_client: MakeClient,
+    oidc_settings: dict[str, Any],
+    provider: OidcProvider,
+) -> None:
+    app = await make_app(**oidc_settings, public_url="https://api.example.org")
+    browser = make_client(app, headers={"Host": "evil.example"})
+    answer = await browser.get(
+        f"{AUTH}/oidc/house/login", params={"redirect_to": "https://api.example.org/in"}
+    )
+    asked = parse_qs(urlsplit(answer.headers["location"]).query)
+    assert asked["redirect_uri"] == ["https://api.example.org/api/auth/oidc/house/callback"]
+    assert answer.headers["set-cookie"].startswith(f"__Host-{COOKIE}=")
+
+
+async def test_beginning_without_end_is_limited(
+    make_app: MakeApp,
+    make_client: MakeClient,
+    oidc_settings: dict[str, Any],
+    provider: OidcProvider,
+) -> None:
+    limits = {"rate_limits_enabled": True, "rate_limit_login": "2/minute"}
+    client = make_client(await make_app(**oidc_settings, **limits), address="203.0.113.91")
+    paths = ["login", "callback?code=a&state=b"]
+    answers = [await client.get(f"{AUTH}/oidc/house/{path}") for path in (*paths, *paths)]
+    assert [each.status_code for each in answers] == [302, 400, 429, 429]
+    assert (await client.post(EXCHANGE, json={"code": "x"})).status_code == 429
+
+
+async def test_no_secret_reaches_a_log(
+    client: AsyncClient, provider: OidcProvider, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    callback = await to_callback(client, provider)
+    cookie = client.cookies[COOKIE]
+    pair = expect(await client.get(callback), 200)
+    verifier = provider.told["code_verifier"]
+    provider.claims = {"nonce": "another"}
+    refused = await to_callback(client, provider)
+    assert (await client.get(refused)).status_code == 401
+    assert (await client.get(refused.copy_set_param("state", "x"))).status_code == 400
+    ours = [each for each in caplog.records if each.name.startswith(("app.", "kingpost."))]
+    logged = "\n".join(f"{each.getMessage()} {getattr(each, 'fields', '')}" for each in ours)
+    assert "ID token refused" in logged
+    secrets = (cookie, verifier, CLIENT_SECRET, pair["access_token"], pair["refresh_token"])
+    for secret in (*secrets, callback.params["code"], refused.params["code"], "code="):
+        assert secret not in logged
