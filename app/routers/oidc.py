@@ -84,7 +84,7 @@ async def begin_sign_in(
     dependencies=[_limited],
     responses={
         303: {"description": "For pages: to `redirect_to`, with a one-time code in the fragment"},
-        **problems(400, 401, 403, 404, 409, 422, 429, 502, 503),
+        **problems(400, 401, 403, 404, 409, 414, 422, 429, 502, 503),
     },
 )
 async def finish_sign_in(
