@@ -47,9 +47,10 @@ PRESETS: dict[str, Preset] = {
     "facebook": Preset(
         "Facebook",
         oauth=OAuthEndpoints(
-            authorization="https://www.facebook.com/v21.0/dialog/oauth",
-            token="https://graph.facebook.com/v21.0/oauth/access_token",  # noqa: S106 - an address
-            userinfo="https://graph.facebook.com/v21.0/me?fields=id,name,email",
+            # Without a version each is of the oldest one that still lives: none of them runs out.
+            authorization="https://www.facebook.com/dialog/oauth",
+            token="https://graph.facebook.com/oauth/access_token",  # noqa: S106 - an address
+            userinfo="https://graph.facebook.com/me?fields=id,name,email",
             scope="public_profile email",
             subject="id",
         ),

@@ -107,21 +107,23 @@ async def finish_sign_in(
     social_login = resources.social_login
     redirect_uri = _redirect_uri(request, resources, provider)
     cookie = request.cookies.get(_cookie_name(redirect_uri))
-    sign_in = social_login.resume(provider, cookie, state)
     is_page = "text/html" in request.headers.get("accept", "")
+    target = "/"
     try:
+        sign_in = social_login.resume(provider, cookie, state)
+        target = sign_in.redirect_to
         found = await social_login.finish(sign_in, Callback(code, state, error, iss), redirect_uri)
     except DomainError as problem:
         if not is_page:
             raise
-        return _redirect(f"{sign_in.redirect_to}#sign_in_error={problem.error_code}", 303)
+        return _redirect(f"{target}#sign_in_error={problem.error_code}", 303)
     if isinstance(found, Identity):
         if is_page:
-            return _redirect(f"{sign_in.redirect_to}#linked={found.provider}", 303)
+            return _redirect(f"{target}#linked={found.provider}", 303)
         return IdentityOut.model_validate(found)
     if is_page:
         made = await social_login.issue_code(found)
-        answer = _redirect(f"{sign_in.redirect_to}#sign_in_code={made.code}", 303)
+        answer = _redirect(f"{target}#sign_in_code={made.code}", 303)
         _set_cookie(answer, redirect_uri, made.browser, int(CODE_LIFE.total_seconds()))
         return answer
     response.headers["Cache-Control"] = "no-store"

@@ -149,3 +149,12 @@ async def test_what_is_kept_opens_nothing(
     assert kept
     assert code not in str(kept)
     assert browser.cookies[COOKIE] not in str(kept)
+
+
+async def test_who_goes_back_to_a_callback_ends_on_our_own_page(
+    browser: AsyncClient, provider: OidcProvider
+) -> None:
+    callback = await provider.consent(await begin(browser, redirect_to="/?from=here"))
+    await browser.get(callback)
+    again = await browser.get(callback)
+    assert again.headers["location"] == "/#sign_in_error=SIGN_IN_EXPIRED"
