@@ -1,6 +1,8 @@
 """Both storages, by the same tests: on the disk, and in S3 against a real server."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -173,3 +175,9 @@ async def test_files_are_for_the_service_alone(tmp_path: Path) -> None:
     await write(storage, new_name(), b"a")
     for path in (tmp_path / "files").rglob("*"):
         assert path.stat().st_mode & 0o077 == 0
+
+
+def test_heavy_libraries_are_imported_by_who_uses_them_alone() -> None:
+    script = "import sys, app.main; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    assert not {"aiobotocore", "botocore", "PIL", "filetype"} & set(done.stdout.decode().split())
