@@ -64,6 +64,10 @@ class InvalidToken(Unauthenticated):
     error_code, title = "INVALID_TOKEN", "The token is invalid or has expired"
 
 
+class InvalidApiKey(Unauthenticated):
+    error_code, title = "INVALID_API_KEY", "The API key is invalid, has expired or was revoked"
+
+
 class TokenReused(Unauthenticated):
     """A spent refresh token came back: its whole session has been revoked (RFC 9700, 4.14.2)."""
 
@@ -72,6 +76,10 @@ class TokenReused(Unauthenticated):
 
 class Forbidden(DomainError):
     status, error_code, title = 403, "FORBIDDEN", "Not allowed"
+
+
+class InsufficientScope(Forbidden):
+    error_code, title = "INSUFFICIENT_SCOPE", "The API key may not be used for this"
 
 
 class NotFound(DomainError):
@@ -96,6 +104,10 @@ class UsernameTaken(Conflict):
 
 class LastAdmin(Conflict):
     error_code, title = "LAST_ADMIN", "The last active admin cannot be removed"
+
+
+class TooManyApiKeys(Conflict):
+    error_code, title = "TOO_MANY_API_KEYS", "There are as many API keys as one may have"
 
 
 class IdempotencyInProgress(Conflict):
