@@ -87,14 +87,15 @@ async def test_an_overlap_does_not_outlive_the_key(client: AsyncClient) -> None:
 async def test_a_role_that_was_taken_is_taken_from_the_key(
     client: AsyncClient, app: FastAPI, make_app: MakeApp, make_client: MakeClient
 ) -> None:
-    elsewhere = make_client(await make_app())
+    elsewhere, third = make_client(await make_app()), make_client(await make_app())
     fallen, boss = await admin(client, app), await admin(client, app)
     key = await new_key(client, fallen)
-    assert (await elsewhere.get("/api/v1/users", headers=key.headers)).status_code == 200
+    for worker in (elsewhere, third):
+        assert (await worker.get("/api/v1/users", headers=key.headers)).status_code == 200
     url = f"/api/v1/users/{fallen.account.id}"
     expect(await client.patch(url, json={"roles": ["user"]}, headers=boss.headers), 200)
     # What a role allows to change asks the database: not even within the second.
-    gain = await elsewhere.patch(url, json={"roles": ["admin"]}, headers=key.headers)
+    gain = await third.patch(url, json={"roles": ["admin"]}, headers=key.headers)
     assert gain.status_code == 403
     async with asyncio.timeout(PROMISED):
         while (await elsewhere.get("/api/v1/users", headers=key.headers)).status_code != 403:
