@@ -23,7 +23,6 @@ from app.security.passwords import PasswordHasher
 from app.security.secrets import development_secret
 from app.security.signing import CursorSigner
 from app.security.tokens import KeyRing, TokenIssuer
-from app.services import retention
 from app.services.accounts import Accounts
 from app.services.api_keys import ApiKeys
 from app.services.authentication import Authenticator
@@ -84,9 +83,6 @@ async def open_resources(settings: Settings, metrics: Metrics) -> AsyncIterator[
                 "hub": resources.hub.run(),
                 "key-uses": resources.key_uses.run(),
                 "loop-lag": _watch_loop(metrics),
-                "retention": retention.run(
-                    resources.db, timedelta(hours=settings.event_retention_hours)
-                ),
             }.items()
         ]
         stack.push_async_callback(_end, tasks)

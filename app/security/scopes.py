@@ -41,6 +41,9 @@ NEEDED: Mapping[str, Scope] = {
     "PATCH /users/{user_id}": Scope.USERS_WRITE,
     "DELETE /users/{user_id}": Scope.USERS_WRITE,
     "GET /events": Scope.EVENTS_READ,
+    # The same as the events of one's jobs bring.
+    "GET /jobs": Scope.EVENTS_READ,
+    "GET /jobs/{job_id}": Scope.EVENTS_READ,
     LIVE: Scope.EVENTS_READ,
 }
 """By method and path without its version: both versions need the same."""
