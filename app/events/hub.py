@@ -11,7 +11,7 @@ from typing import Any
 from app.adapters.database import Database
 from app.adapters.pubsub import PubSub
 from app.clock import now
-from app.errors import BadRequest, EventsExpired, Unauthenticated
+from app.errors import BadRequest, DomainError, EventsExpired, Unauthenticated
 from app.events.channels import channels_of, event_frame, may_receive
 from app.events.presence import Presence
 from app.events.tail import EventTail
@@ -26,6 +26,7 @@ _ROOMS = "rooms"
 _PAGE = 500
 # What may take the right away that a connection stands on.
 _RIGHTS = frozenset({EventKind.SESSION_ENDED, EventKind.USER_UPDATED, EventKind.API_KEY_CHANGED})
+_RECHECK_PAUSE = 0.1  # seconds
 _LONGEST_LAG = 1.0  # seconds that one worker may be behind another
 
 POLICY_VIOLATION, SERVICE_RESTART, TRY_AGAIN_LATER = 1008, 1012, 1013  # RFC 6455, 7.4; IANA
@@ -212,7 +213,12 @@ class Hub:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._presence.run())
             while True:
-                await self._recheck(await self._doubtful.get())
+                user_id = await self._doubtful.get()
+                try:
+                    await self._recheck(user_id)
+                except DomainError:  # the database is away: ask again
+                    self._doubtful.put_nowait(user_id)
+                    await asyncio.sleep(_RECHECK_PAUSE)
 
     def close(self) -> None:
         """Tell everyone to come back: this process is about to end."""
@@ -263,10 +269,19 @@ class Hub:
             principal = subscriber.principal
             if principal is None:
                 continue
+            renewed: Principal | None
             try:
-                self.become(subscriber, await self._authenticator.again(principal))
+                renewed = await self._authenticator.again(principal)
             except Unauthenticated:
+                renewed = None
+            if subscriber.principal is not principal or subscriber not in self._by_user.get(
+                user_id, ()
+            ):
+                continue  # it has renewed itself meanwhile, or has gone
+            if renewed is None:
                 subscriber.cut_off(POLICY_VIOLATION)
+            else:
+                self.become(subscriber, renewed)
 
     async def _join(self, subscriber: Subscriber, channel: str) -> None:
         count = await self._presence.change(channel, +1)

@@ -213,6 +213,17 @@ async def test_a_scope_never_widens(client: AsyncClient, app: FastAPI) -> None:
     assert (await client.delete(url, headers=of_admin.headers)).status_code == 403
 
 
+async def test_what_is_included_needs_its_own_scope(client: AsyncClient, app: FastAPI) -> None:
+    boss = await admin(client, app)
+    narrow = await new_key(client, boss, "users:read")
+    wide = await new_key(client, boss, "users:read", "items:read")
+    for version in ("v1", "v2"):
+        url = f"/api/{version}/users?include=items"
+        refused = await client.get(url, headers=narrow.headers)
+        assert expect(refused, 403)["error_code"] == "INSUFFICIENT_SCOPE"
+        assert (await client.get(url, headers=wide.headers)).status_code == 200
+
+
 async def test_both_secrets_work_while_they_overlap(client: AsyncClient) -> None:
     first = await new_key(client, await new_user(client))
     second = await rotated(client, first, 60)

@@ -12,7 +12,9 @@ from httpx import AsyncClient
 from sqlalchemy import text
 
 from app.clock import now
+from app.errors import DatabaseUnavailable
 from app.security.opaque import digest
+from app.security.principal import Principal
 from tests.api.api_keys import KEYS, ME, Key, new_key, rotated, works
 from tests.api.live import DEADLINE, socket
 from tests.conftest import MakeApp, MakeClient
@@ -216,6 +218,27 @@ async def test_a_socket_ends_with_its_key(
     async with socket(server, headers=key.headers) as live:
         await live.receive()
         await end(client, app, key)
+        assert await live.close_code() == 1008
+
+
+async def test_a_socket_ends_with_its_key_although_the_database_was_away_for_a_moment(
+    server: LiveServer, client: AsyncClient, app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = await new_key(client, await new_user(client), "events:read")
+    authenticator = app.state.resources.authenticator
+    outages = iter([DatabaseUnavailable(), DatabaseUnavailable()])
+    again = authenticator.again
+
+    async def flaky(principal: Principal) -> Principal:
+        for outage in outages:
+            raise outage
+        known: Principal = await again(principal)
+        return known
+
+    monkeypatch.setattr(authenticator, "again", flaky)
+    async with socket(server, headers=key.headers) as live:
+        await live.receive()
+        await client.delete(key.url, headers=key.owner.headers)
         assert await live.close_code() == 1008
 
 
