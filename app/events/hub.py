@@ -274,9 +274,8 @@ class Hub:
                 renewed = await self._authenticator.again(principal)
             except Unauthenticated:
                 renewed = None
-            if subscriber.principal is not principal or subscriber not in self._by_user.get(
-                user_id, ()
-            ):
+            is_here = subscriber in self._by_user.get(user_id, ())
+            if subscriber.principal is not principal or not is_here:
                 continue  # it has renewed itself meanwhile, or has gone
             if renewed is None:
                 subscriber.cut_off(POLICY_VIOLATION)
