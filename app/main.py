@@ -30,7 +30,20 @@ from app.middleware.versions import VERSIONS, VersionNegotiation
 from app.observability.logging import configure_logging
 from app.observability.metrics import Metrics
 from app.resources import open_resources
-from app.routers import auth, console, events, files, health, items, jobs, metrics, oidc, users, ws
+from app.routers import (
+    api_keys,
+    auth,
+    console,
+    events,
+    files,
+    health,
+    items,
+    jobs,
+    metrics,
+    oidc,
+    users,
+    ws,
+)
 from app.routers.dispatch import install_prefix_dispatch
 from app.routers.docs import add_documentation
 from app.routers.versioning import add_routes
@@ -43,6 +56,7 @@ RESOURCES = (
     items.resource,
     auth.resource,
     oidc.resource,
+    api_keys.resource,
     users.resource,
     events.resource,
     files.resource,
