@@ -38,7 +38,6 @@ NEEDED: Mapping[str, Scope] = {
     "POST /items/{item_id}/files/confirm": Scope.ITEMS_WRITE,
     "GET /files/{file_id}": Scope.ITEMS_READ,
     "GET /files/{file_id}/thumbnail": Scope.ITEMS_READ,
-    "PUT /files/{file_id}/content": Scope.ITEMS_WRITE,
     # A link outlives the key: reading alone is not enough to make one.
     "POST /files/{file_id}/url": Scope.ITEMS_WRITE,
     "DELETE /files/{file_id}": Scope.ITEMS_WRITE,
