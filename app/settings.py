@@ -33,6 +33,14 @@ class Environment(StrEnum):
     PRODUCTION = "production"
 
 
+class MailTls(StrEnum):
+    """How the way to the mail server is encrypted."""
+
+    STARTTLS = "starttls"
+    TLS = "tls"
+    NONE = "none"
+
+
 def _split(value: object) -> object:
     """Read `a, b` as two entries, so that lists need no JSON in an environment variable."""
     if isinstance(value, str):
@@ -46,6 +54,8 @@ CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 WELL_KNOWN_WORDS = ("secret", "changeme", "password", "kingpost", "development", "example")
 MIN_SECRET_BYTES = 32  # RFC 7518, section 3.2: an HS256 key has at least 256 bits
 _ORIGIN = re.compile(r"\*|https?://[^/\s,?#]+")
+_PUBLIC_URL = re.compile(r"https?://[^\s?#]+")
+_SENDER = re.compile(r"[^<>@\r\n]*<[^<>@\s]+@[^<>@\s]+>|[^<>@\s]+@[^<>@\s]+")
 _LIMIT = r"\s*\d+\s*(/|\s+per\s+)\s*(\d+\s*)?(second|minute|hour|day|month|year)s?\s*"
 _LIMITS = re.compile(rf"{_LIMIT}([;,|]{_LIMIT})*", re.IGNORECASE)
 _POSTGRES = ("postgres://", "postgresql://", "postgresql+asyncpg://")
@@ -164,6 +174,24 @@ class Settings(BaseSettings):
         None, description="Its password. Both unset: /metrics is open to whoever reaches it."
     )
 
+    # ── Mail ─────────────────────────────────────────────────────────────────────────────────
+    public_url: str = Field(
+        "http://localhost:8000", description="Where people reach the service; links in mails."
+    )
+    mail_from: str = Field(
+        "Kingpost <kingpost@localhost.localdomain>", description="Sender of the mails."
+    )
+    smtp_host: str | None = Field(
+        None, description="The mail server. Unset: each mail becomes a file in DATA_DIR/mail."
+    )
+    smtp_port: int = Field(587, ge=1, le=65535, description="Its port; with TLS usually 465.")
+    smtp_username: str | None = Field(None, description="User to sign in with there.")
+    smtp_password: SecretStr | None = Field(None, description="Its password.")
+    smtp_tls: MailTls = Field(
+        MailTls.STARTTLS,
+        description="starttls, tls (from the first byte) or none. Certificates are checked.",
+    )
+
     # ── Limits ───────────────────────────────────────────────────────────────────────────────
     rate_limits_enabled: bool = Field(True, description="Turn all rate limits on or off.")
     rate_limit_default: str = Field(
@@ -174,6 +202,12 @@ class Settings(BaseSettings):
     rate_limit_refresh: str = Field("300/minute", description="Refreshes, per address.")
     rate_limit_password: str = Field(
         "30/minute", description="Password changes and resets, per user or address."
+    )
+    rate_limit_mail: str = Field(
+        "30/hour", description="Requests that lead to a mail, per user or address."
+    )
+    rate_limit_mail_to: str = Field(
+        "3/hour;10/day", description="Mails of one kind to one e-mail address, whoever asks."
     )
     max_body_bytes: int = Field(
         2 * 1024 * 1024, ge=1024, description="Largest request body outside uploads, in bytes."
@@ -243,6 +277,10 @@ class Settings(BaseSettings):
         for origin in self.cors_origins:
             if not _ORIGIN.fullmatch(origin):
                 yield f"CORS_ORIGINS: {origin} is no origin, such as https://app.example.com"
+        if not _PUBLIC_URL.fullmatch(self.public_url):
+            yield "PUBLIC_URL must be written as https://api.example.com, without ? or #"
+        if not _SENDER.fullmatch(self.mail_from):
+            yield "MAIL_FROM must be written as Name <name@example.com> or name@example.com"
         for proxy in self.trusted_proxies:
             if proxy != "*" and not _is_network(proxy):
                 yield f"TRUSTED_PROXIES: {proxy} is no address or network, such as 10.0.0.0/8"
@@ -252,6 +290,10 @@ class Settings(BaseSettings):
             yield "CORS_ORIGINS must not be * together with CORS_CREDENTIALS"
         if bool(self.operators_username) != bool(self.operators_password):
             yield "OPERATORS_USERNAME and OPERATORS_PASSWORD go together"
+        if bool(self.smtp_username) != bool(self.smtp_password):
+            yield "SMTP_USERNAME and SMTP_PASSWORD go together"
+        if self.smtp_password and self.smtp_tls is MailTls.NONE:
+            yield "SMTP_TLS must not be none where SMTP_PASSWORD is sent"
         if (self.web_concurrency or 1) > 1 and not (self.is_postgres and self.redis_url):
             yield "WEB_CONCURRENCY above 1 needs DATABASE_URL (PostgreSQL) and REDIS_URL"
 
@@ -262,6 +304,8 @@ class Settings(BaseSettings):
             yield "SECRET_KEY is a well-known or trivial value"
         if not self.is_postgres:
             yield "DATABASE_URL must name a PostgreSQL database in production"
+        if self.smtp_host and not self.public_url.startswith("https://"):
+            yield "PUBLIC_URL must begin with https:// in production where SMTP_HOST is set"
         if "*" in self.trusted_proxies:
             yield "TRUSTED_PROXIES must not be * in production"
 
