@@ -25,7 +25,6 @@ from app.security.sealing import Sealer
 from app.security.secrets import development_secret
 from app.security.signing import CursorSigner
 from app.security.tokens import KeyRing, TokenIssuer
-from app.services import retention
 from app.services.accounts import Accounts
 from app.services.addresses import Addresses
 from app.services.authentication import Authenticator
@@ -89,9 +88,6 @@ async def open_resources(settings: Settings, metrics: Metrics) -> AsyncIterator[
                 "event-tail": resources.tail.run(),
                 "hub": resources.hub.run(),
                 "loop-lag": _watch_loop(metrics),
-                "retention": retention.run(
-                    resources.db, timedelta(hours=settings.event_retention_hours)
-                ),
             }.items()
         ]
         stack.push_async_callback(_end, tasks)
