@@ -64,6 +64,7 @@ class MailServer:
         message = message_from_bytes(envelope.content or b"", policy=policy.SMTP)  # type: ignore[arg-type]
         assert isinstance(message, EmailMessage)
         login = session.auth_data.decode() if isinstance(session.auth_data, bytes) else None
+        assert server.transport
         is_encrypted = server.transport.get_extra_info("ssl_object") is not None
         delivery = Delivery(message, list(envelope.rcpt_tos), is_encrypted, login)
         self.inbox.append(delivery)

@@ -112,7 +112,7 @@ class Addresses:
 
     async def _ask_both(self, connection: Connection, user: User, email: str) -> None:
         key = folded(email)
-        is_taken = await UserRepository(connection).find_by_login(key, key) is not None
+        holder = await UserRepository(connection).find_by_login(key, key)
         expires_at = now() + LIVES[Purpose.EMAIL_NEW]
         change = EmailChange(user.id, email, key, None, None, expires_at)
         await EmailChangeRepository(connection).start(change)
@@ -121,8 +121,8 @@ class Addresses:
         ]
         facts = {"new_email": email, "token": at_old, "cancel_token": cancel}
         await self._post.put(connection, Letter.EMAIL_OLD, user.email, **facts)
-        if is_taken:  # its owner is told, and nobody else
-            await self._post.put(connection, Letter.EMAIL_TAKEN, email)
+        if holder is not None:  # who is told, at the address as it was registered
+            await self._post.put(connection, Letter.EMAIL_TAKEN, holder.email)
         else:
             await self._post.put(connection, Letter.EMAIL_NEW, email, token=at_new)
 

@@ -1,13 +1,11 @@
 """Owners hear of sign-ins that are new and of a changed password; nobody is flooded."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 from httpx import AsyncClient
 
-from tests.api.mailbox import PostOffice, post_office
-from tests.backends import Place
-from tests.conftest import MakeApp, MakeClient
+from tests.api.mail.conftest import MakeOffice
+from tests.api.mail.mailbox import PostOffice
+from tests.conftest import MakeClient
 from tests.factories import PASSWORD, Account, expect, new_user, register, sign_in
 
 NOTICE = "A new sign-in to your account"
@@ -16,14 +14,6 @@ SAFARI = (
     "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605.1.15 "
     "(KHTML, like Gecko) Version/18.0 Mobile/15E148 Safari/604.1"
 )
-
-
-@pytest.fixture
-async def office(
-    clean_database: Place, make_app: MakeApp, make_client: MakeClient
-) -> AsyncIterator[PostOffice]:
-    async with post_office(make_app, make_client) as office:
-        yield office
 
 
 @pytest.fixture
@@ -91,18 +81,17 @@ async def test_a_thief_who_moves_about_floods_nobody(office: PostOffice, at: At)
 
 
 async def test_strangers_cannot_use_up_the_notices(
-    clean_database: Place, make_app: MakeApp, make_client: MakeClient
+    make_office: MakeOffice, make_client: MakeClient
 ) -> None:
-    limits = {"rate_limits_enabled": True, "rate_limit_mail": "1000/hour"}
-    async with post_office(make_app, make_client, **limits) as office:
-        at = At(office, make_client)
-        account = await register(at("198.51.100.20"))
-        await sign_in(at("198.51.100.20"), account)
-        for _ in range(10):
-            expect(await office.post("password/forgot", {"email": account.email}), 202)
-            expect(await office.post("email/resend", {"email": account.email}), 202)
-        await sign_in(at("203.0.113.9"), account)
-        assert await notices(office, account) == 1
+    office = await make_office(rate_limits_enabled=True, rate_limit_mail="1000/hour")
+    at = At(office, make_client)
+    account = await register(at("198.51.100.20"))
+    await sign_in(at("198.51.100.20"), account)
+    for _ in range(10):
+        expect(await office.post("password/forgot", {"email": account.email}), 202)
+        expect(await office.post("email/resend", {"email": account.email}), 202)
+    await sign_in(at("203.0.113.9"), account)
+    assert await notices(office, account) == 1
 
 
 async def test_a_changed_password_is_told_of(office: PostOffice) -> None:

@@ -2,8 +2,6 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -12,11 +10,12 @@ from fastapi import FastAPI
 from httpx import AsyncClient, Response
 from sqlalchemy import func, select, update
 
+from app.adapters.database import leave_for_commit
 from app.clock import now
 from app.models.jobs import JobStatus, jobs
 from app.models.users import one_time_tokens, users
-from tests.conftest import MakeApp, MakeClient
-from tests.smtp import Delivery, MailServer, mail_server
+from tests.factories import Account
+from tests.smtp import Delivery, MailServer
 
 _PATIENCE = 10.0  # seconds, on a machine that is busy with tests
 
@@ -36,7 +35,10 @@ class PostOffice:
     async def inbox(self, address: str) -> list[Delivery]:
         """Return what an address has got, once nothing is on its way any more."""
         await self.settled()
-        return [each for each in self.server.inbox if each.recipients == [address]]
+        wanted = [address.casefold()]
+        return [
+            each for each in self.server.inbox if [r.casefold() for r in each.recipients] == wanted
+        ]
 
     async def subjects(self, address: str) -> list[str]:
         """Return the subjects of what an address has got."""
@@ -67,30 +69,21 @@ class PostOffice:
         """Let the pauses between attempts be over."""
         async with self.app.state.resources.db.transaction() as connection:
             statement = update(jobs).where(jobs.c.status == JobStatus.QUEUED)
-            await connection.execute(statement.values(run_after=now()))
+            hurried = statement.values(run_after=now()).returning(jobs.c.id)
+            for job_id in (await connection.execute(hurried)).scalars():
+                leave_for_commit(connection, job_id)
 
-    async def let_tokens_run_out(self, life: timedelta) -> None:
-        """Make every token as old as it may become."""
+    async def let_time_pass(self, account: Account, time: timedelta) -> None:
+        """Bring the end of an account's tokens nearer."""
+        digest, ends = one_time_tokens.c.digest, one_time_tokens.c.expires_at
+        tokens = select(digest, ends).where(one_time_tokens.c.user_id == account.id)
         async with self.app.state.resources.db.transaction() as connection:
-            for table in (one_time_tokens,):
-                shifted = update(table).values(expires_at=now() - timedelta(seconds=1))
-                await connection.execute(shifted.where(table.c.expires_at <= now() + life))
+            for row in (await connection.execute(tokens)).all():
+                sooner = update(one_time_tokens).where(digest == row.digest)
+                await connection.execute(sooner.values(expires_at=row.expires_at - time))
 
     async def is_verified(self, user_id: int) -> bool:
         """Tell whether the address of an account is confirmed."""
         async with self.app.state.resources.db.read() as connection:
             statement = select(users.c.is_verified).where(users.c.id == user_id)
             return bool((await connection.execute(statement)).scalar_one())
-
-
-@asynccontextmanager
-async def post_office(
-    make_app: MakeApp, make_client: MakeClient, **over: Any
-) -> AsyncIterator[PostOffice]:
-    """Start a service with a mail server. The test takes `clean_database` as well: another app on
-    the same database would send this one's mails.
-    """
-    async with mail_server() as server:
-        smtp = {"smtp_host": "127.0.0.1", "smtp_port": server.port, "smtp_tls": "none"}
-        app = await make_app(public_url="https://kingpost.example", **smtp | over)
-        yield PostOffice(app, make_client(app), server)
