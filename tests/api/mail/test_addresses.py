@@ -7,7 +7,11 @@ from uuid import uuid4
 
 import pytest
 from httpx import Response
+from sqlalchemy import select, update
 
+from app.clock import now
+from app.models.email_changes import email_changes
+from app.services.retention import sweep
 from tests.api.mail.mailbox import PostOffice
 from tests.factories import PASSWORD, Tokens, expect, new_user, register
 
@@ -242,3 +246,18 @@ async def test_a_deleted_account_leaves_no_link_behind(office: PostOffice) -> No
     assert (await office.client.delete(ME, headers=tokens.headers)).status_code == 204
     for token in left:
         assert (await office.post("email/change/confirm", {"token": token})).status_code == 400
+
+
+async def test_a_change_that_nobody_finished_is_forgotten(office: PostOffice) -> None:
+    tokens = await new_user(office.client)
+    expect(await change(office, tokens), 202)
+    db = office.app.state.resources.db
+    waiting = select(email_changes).where(email_changes.c.user_id == tokens.account.id)
+    await sweep(db, timedelta(days=1))
+    async with db.transaction() as connection:
+        assert (await connection.execute(waiting)).first()
+        ended = update(email_changes).values(expires_at=now() - timedelta(seconds=1))
+        await connection.execute(ended.where(email_changes.c.user_id == tokens.account.id))
+    token = await office.token(new_for(tokens), CONFIRM)
+    assert (await office.post("email/change/confirm", {"token": token})).status_code == 400
+    assert (await sweep(db, timedelta(days=1)))["email_changes"] == 1
