@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from itertools import count, product
+from math import sqrt
 from typing import Any
 from uuid import uuid4
 
@@ -22,7 +23,7 @@ from tests.conftest import MakeClient
 from tests.factories import register
 
 _ROUNDS = 50
-# How far from a half the share may be by chance: four and a half standard deviations (Mann-Whitney).
+# How far from a half chance may take the share: four and a half standard deviations (Mann-Whitney).
 _TOLERATED = 4.5 * sqrt((2 * _ROUNDS + 1) / (12 * _ROUNDS**2))
 
 Call = Callable[[str], Awaitable[Any]]
