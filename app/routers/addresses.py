@@ -60,7 +60,8 @@ async def change_email(
 
     A second request takes the first one's place.
     """
-    user = await resources.accounts.prove_again(caller.user_id, device, password=body.password)
+    accounts = resources.accounts
+    user = await accounts.prove_again(caller.user_id, body.password, device, field="password")
     await resources.addresses.change(user, body.email)
     return {"detail": "Both addresses get a mail, and the change waits for both."}
 

@@ -110,7 +110,7 @@ class Accounts:
             AccountLocked: too many guesses before, here or at signing in.
         """
         user = await self.prove_again(
-            principal.user_id, device, current_password=body.current_password
+            principal.user_id, body.current_password, device, field="current_password"
         )
         found = weakness(body.new_password, user.username, user.email)
         if found:
@@ -126,14 +126,13 @@ class Accounts:
                 await self._post.put(connection, Letter.PASSWORD_CHANGED, user.email, **facts)
         self._on_change(user.id)
 
-    async def prove_again(self, user_id: int, device: Device, **given: str) -> User:
-        """Return an account whose owner gives the password once more, under the field's name.
+    async def prove_again(self, user_id: int, password: str, device: Device, *, field: str) -> User:
+        """Return an account whose owner gives the password once more, in a field of the body.
 
         Raises:
             Unprocessable: it is wrong.
             AccountLocked: too many guesses before, here or at signing in.
         """
-        ((field, password),) = given.items()
         user = await self.get(user_id)
         guess = Guess(user.id, user.username_key, device)
         async with self._guesses.turn(guess):
