@@ -213,23 +213,21 @@ async def test_an_address_that_was_taken_meanwhile_is_refused(office: PostOffice
     assert await address_of(office, tokens) == tokens.account.email
 
 
-@pytest.mark.parametrize(
-    ("over", "field"),
-    [
-        ({"password": "CANARY-wrong"}, "password"),
-        ({"email": "no address"}, "email"),
-        ({"email": f"{'ﷺ' * 60}@example.com"}, "email"),
-        ({"email": "a\r\nBcc: x@example.com"}, "email"),
-        ({"user_id": 1}, "user_id"),
-    ],
+BAD = (
+    ({"password": "CANARY-wrong"}, "password"),
+    ({"email": "no address"}, "email"),
+    ({"email": f"{'ﷺ' * 60}@example.com"}, "email"),
+    ({"email": "a\r\nBcc: x@example.com"}, "email"),
+    ({"user_id": 1}, "user_id"),
 )
-async def test_a_bad_change_is_refused_by_field(
-    office: PostOffice, over: dict[str, Any], field: str
-) -> None:
+
+
+async def test_a_bad_change_is_refused_by_field(office: PostOffice) -> None:
     tokens = await new_user(office.client)
-    answer = await change(office, tokens, **over)
-    assert field in [each["field"] for each in expect(answer, 422)["errors"]]
-    assert "CANARY" not in answer.text
+    for over, field in BAD:
+        answer = await change(office, tokens, **over)
+        assert field in [each["field"] for each in expect(answer, 422)["errors"]]
+        assert "CANARY" not in answer.text
     assert await office.subjects(tokens.account.email) == ["Confirm your e-mail address"]
 
 
