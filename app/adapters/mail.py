@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 _STEP_SECONDS = 10.0  # that one answer of the mail server may take
 _WHOLE_SECONDS = 25.0  # that all of it may take, below the time limit of the job
 
+_LONGEST_LINE = 990  # RFC 5322, section 2.1.1
+
 
 class MailRefused(Exception):
     """The server will not take this mail, however often it is asked."""
@@ -134,9 +136,15 @@ def compose(mail: Mail, sender: str) -> EmailMessage:
     message["Date"] = format_datetime(now())
     message["Message-ID"] = f"<{mail.id}@{address.rpartition('@')[2]}>"
     message["Auto-Submitted"] = "auto-generated"  # RFC 3834: nobody's absence note comes back
-    message.set_content(mail.text)
-    message.add_alternative(mail.html, subtype="html")
+    message.set_content(mail.text, cte=_encoding(mail.text))
+    message.add_alternative(mail.html, subtype="html", cte=_encoding(mail.html))
     return message
+
+
+def _encoding(text: str) -> str:
+    # As it is where it can be: quoted-printable would break the links of the files that people read.
+    is_plain = text.isascii() and all(len(line) < _LONGEST_LINE for line in text.splitlines())
+    return "7bit" if is_plain else "quoted-printable"
 
 
 def ascii_address(address: str) -> str:

@@ -13,7 +13,10 @@ from app.settings import Settings
 from tests.services import free_port
 from tests.smtp import PASSWORD, USERNAME, certificate, mail_server
 
-MAIL = Mail("kingpost-7", "ada@example.com", "Hello", "CANARY-token\n", "<p>CANARY-token</p>")
+LINK = f"https://kingpost.example/#reset-password=CANARY-{'x' * 43}"
+MAIL = Mail(
+    "kingpost-7", "ada@example.com", "Hello", f"CANARY-token\n{LINK}\n", "<p>CANARY-token</p>"
+)
 SENDER = "King Post <post@kingpost.example>"
 
 
@@ -41,7 +44,7 @@ async def test_a_mail_goes_encrypted_and_signed_in(
     assert (message["From"], message["To"]) == (SENDER, "ada@example.com")
     assert message["Message-ID"] == "<kingpost-7@kingpost.example>"
     assert message["Auto-Submitted"] == "auto-generated"
-    assert delivery.text().strip() == "CANARY-token"
+    assert delivery.text().split() == ["CANARY-token", LINK]
     html = message.get_body(("html",))
     assert html
     assert "<p>CANARY-token</p>" in html.get_content()
@@ -135,6 +138,7 @@ async def test_without_a_server_a_mail_is_a_file_for_its_owner_alone(
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     message = message_from_bytes(path.read_bytes(), policy=policy.default)
     assert message["To"] == "ada@example.com"
+    assert LINK in path.read_text().splitlines()  # to be copied from the file as it is
     logged = [getattr(record, "fields", {}) for record in caplog.records]
     assert {"path": str(path)} in logged
     assert "CANARY" not in caplog.text + str(logged)
