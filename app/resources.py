@@ -13,6 +13,7 @@ from app.adapters.cache import Cache, open_cache
 from app.adapters.database import Database
 from app.adapters.limits import Limits, RateLimiter, parse_limits
 from app.adapters.mail import Mailer, open_mailer
+from app.adapters.oidc import Providers
 from app.adapters.pubsub import PubSub, open_pubsub
 from app.adapters.redis import RedisLink, open_redis
 from app.events.hub import Hub
@@ -32,6 +33,7 @@ from app.services.notices import Notices
 from app.services.post import Post
 from app.services.recovery import Recovery
 from app.services.sessions import Sessions
+from app.services.social_login import SocialLogin
 from app.settings import Settings
 from app.shutdown import drain_on_signal
 from app.version import VERSION
@@ -58,6 +60,7 @@ class Resources:
     sessions: Sessions
     mailer: Mailer
     post: Post
+    social_login: SocialLogin
     cursors: CursorSigner
     tail: EventTail
     hub: Hub
@@ -129,6 +132,8 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
     stack.push_async_callback(cache.close)
     pubsub = open_pubsub(redis)
     stack.push_async_callback(pubsub.close)
+    providers = Providers(settings)
+    stack.push_async_callback(providers.close)
     passwords = PasswordHasher(
         concurrency=settings.password_hash_concurrency, max_waiting=settings.password_hash_queue
     )
@@ -174,6 +179,14 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
         ),
         mailer=open_mailer(settings),
         post=post,
+        social_login=SocialLogin(
+            db,
+            providers,
+            authenticator,
+            settings,
+            secret=secret,
+            previous_secret=previous_secret,
+        ),
         cursors=CursorSigner(secret),
         tail=tail,
         hub=hub,

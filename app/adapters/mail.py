@@ -142,7 +142,7 @@ def compose(mail: Mail, sender: str) -> EmailMessage:
 
 
 def _encoding(text: str) -> str:
-    # As it is where it can be: quoted-printable would break the links of the files that people read.
+    # Quoted-printable would break the links of the files that people read.
     is_plain = text.isascii() and all(len(line) < _LONGEST_LINE for line in text.splitlines())
     return "7bit" if is_plain else "quoted-printable"
 

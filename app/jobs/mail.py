@@ -19,7 +19,10 @@ async def send_mail(run: Run, sealed: str) -> dict[str, Any]:
     order = _open(run, sealed)
     if not await _is_worth_sending(run, order):
         return {"letter": order.letter, "sent": False}
-    content = render(order.letter, run.resources.settings.public_url, order.facts)
+    settings = run.resources.settings
+    # Never what a request said of itself: whoever asks for somebody's link would choose its target.
+    public_url = settings.public_url or f"http://localhost:{settings.port}"
+    content = render(order.letter, public_url, order.facts)
     try:
         # The same id each time: who gets it twice, after a crash, sees one.
         await run.resources.mailer.send(Mail(f"kingpost-{run.job_id}", order.to, *content))

@@ -9,6 +9,7 @@ from app.errors import InvalidCredentials, LastAdmin, NotFound, Unprocessable
 from app.mail.letters import Letter
 from app.models.users import User
 from app.repositories.email_changes import EmailChangeRepository
+from app.repositories.identities import IdentityRepository
 from app.repositories.items import ItemRepository
 from app.repositories.sessions import SessionRepository
 from app.repositories.users import UserRepository
@@ -207,6 +208,7 @@ class Accounts:
             if user is None:
                 raise NotFound("There is no such user")
             await SessionRepository(connection).end(user_id)
+            await IdentityRepository(connection).remove(user_id)
             await ItemRepository(connection).delete_all_of(user_id)
             await one_time_tokens.revoke(connection, user_id)
             await EmailChangeRepository(connection).forget(user_id)

@@ -6,6 +6,7 @@ from app.adapters.database import Database
 from app.errors import Unprocessable
 from app.mail.letters import Letter
 from app.repositories.email_changes import EmailChangeRepository
+from app.repositories.identities import IdentityRepository
 from app.repositories.sessions import SessionRepository
 from app.repositories.users import UserRepository
 from app.schemas.auth import PasswordResetIn
@@ -70,6 +71,9 @@ class Recovery:
             changes = {"password_hash": password_hash, "is_verified": True}
             await UserRepository(connection).change(user.id, changes)
             await SessionRepository(connection).end(user.id)
+            if not user.is_verified:
+                # Somebody else may have registered with this address, and linked a way in.
+                await IdentityRepository(connection).remove(user.id)
             await one_time_tokens.revoke(connection, user.id)
             await EmailChangeRepository(connection).forget(user.id)
             await self._post.put(connection, Letter.PASSWORD_CHANGED, user.email, time=said_time())

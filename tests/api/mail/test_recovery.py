@@ -3,9 +3,11 @@
 import asyncio
 from datetime import timedelta
 
+import pytest
 from sqlalchemy import update
 
 from app.models.users import users
+from app.repositories.identities import IdentityRepository
 from tests.api.mail.mailbox import PostOffice
 from tests.factories import PASSWORD, Account, expect, new_user, register, sign_in
 
@@ -202,3 +204,21 @@ async def test_the_links_lead_to_the_public_address_whatever_host_was_asked(
     ]
     assert "https://kingpost.example/#reset-password=kpm_" in mail.text()
     assert "evil" not in mail.message.as_string()
+
+
+@pytest.mark.parametrize("is_verified", [False, True])
+async def test_what_a_stranger_linked_before_the_address_was_proven_goes(
+    office: PostOffice, is_verified: bool
+) -> None:
+    account = await register(office.client)
+    if is_verified:
+        token = await office.token(account.email, "verify-email")
+        assert (await office.post("email/verify", {"token": token})).status_code == 204
+    db = office.app.state.resources.db
+    async with db.transaction() as connection:
+        await IdentityRepository(connection).add(
+            user_id=account.id, provider="house", subject=account.username, email=account.email
+        )
+    assert await reset(office, await reset_token(office, account)) == 204
+    async with db.read() as connection:
+        assert bool(await IdentityRepository(connection).of_user(account.id)) is is_verified
