@@ -16,11 +16,13 @@ from app.adapters.mail import Mailer, open_mailer
 from app.adapters.oidc import Providers
 from app.adapters.pubsub import PubSub, open_pubsub
 from app.adapters.redis import RedisLink, open_redis
+from app.adapters.storage import open_storage
 from app.events.hub import Hub
 from app.events.invalidation import forget_changed
 from app.events.presence import Presence
 from app.events.tail import EventTail
 from app.observability.metrics import Metrics
+from app.security.links import LinkSigner
 from app.security.passwords import PasswordHasher
 from app.security.sealing import Sealer
 from app.security.secrets import development_secret
@@ -30,6 +32,7 @@ from app.services.accounts import Accounts
 from app.services.addresses import Addresses
 from app.services.api_keys import ApiKeys
 from app.services.authentication import Authenticator
+from app.services.files import Files
 from app.services.key_uses import KeyUses
 from app.services.notices import Notices
 from app.services.post import Post
@@ -68,6 +71,8 @@ class Resources:
     cursors: CursorSigner
     tail: EventTail
     hub: Hub
+    files: Files
+    links: LinkSigner
     version: str = VERSION
     is_draining: bool = False
     started_at: float = field(default_factory=time.monotonic)
@@ -111,6 +116,7 @@ def describe(resources: Resources) -> dict[str, str]:
         "database": "PostgreSQL" if resources.db.is_postgres else "SQLite (embedded)",
         "mail": "SMTP" if resources.settings.smtp_host else "files in DATA_DIR/mail (embedded)",
         "redis": "connected by URL" if resources.redis else "in-process (embedded)",
+        "files": "S3" if resources.settings.s3_bucket else "local disk (embedded)",
     }
 
 
@@ -137,6 +143,8 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
     stack.push_async_callback(cache.close)
     pubsub = open_pubsub(redis)
     stack.push_async_callback(pubsub.close)
+    storage = open_storage(settings)
+    stack.push_async_callback(storage.close)
     providers = Providers(settings)
     stack.push_async_callback(providers.close)
     passwords = PasswordHasher(
@@ -198,6 +206,8 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
         cursors=CursorSigner(secret),
         tail=tail,
         hub=hub,
+        files=Files(db, storage, settings),
+        links=LinkSigner(secret, previous_secret),
     )
 
 

@@ -26,6 +26,7 @@ from tests.api.rules import (
     SIGNED_IN,
     WHO,
     found,
+    sent,
 )
 from tests.factories import Tokens, admin, analyst, create_item, expect, new_user
 
@@ -141,8 +142,9 @@ async def world_for(
     for parameter, operation in MADE_BY.items():
         if f"{{{parameter}}}" in name:
             url = f"/api/v1{operation.removeprefix('POST ')}".format(item_id=item["id"])
-            made = await client.post(url, json=BODIES[operation], headers=owner.headers)
-            others[parameter] = expect(made, 201)["id"]
+            made = await client.post(url, **sent(BODIES[operation]), headers=owner.headers)
+            body = expect(made, 201)
+            others[parameter] = body["items"][0]["id"] if "items" in body else body["id"]
     return replace(world, item_id=item["id"], others=others)
 
 
@@ -169,7 +171,7 @@ async def outcome_with(
     answer = await client.request(
         method,
         f"/api/{version}{world.url(path)}",
-        json=BODIES.get(name, {} if method in ("POST", "PUT", "PATCH") else None),
+        **sent(BODIES.get(name, {} if method in ("POST", "PUT", "PATCH") else None)),
         headers=headers,
     )
     return str(answer.status_code) if answer.status_code in (401, 403, 404) else "P"
