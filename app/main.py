@@ -16,6 +16,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+from app.context import current_request
 from app.dependencies.auth import default_limit
 from app.middleware.access_log import AccessLog
 from app.middleware.head import HeadMiddleware
@@ -23,13 +24,13 @@ from app.middleware.limits import METHODS, InputLimits
 from app.middleware.metrics import RequestMetrics
 from app.middleware.problems import ErrorBoundary, install_exception_handlers
 from app.middleware.rate_limit_headers import RateLimitHeaders
-from app.middleware.request_context import RequestContextMiddleware, current_request
+from app.middleware.request_context import RequestContextMiddleware
 from app.middleware.security_headers import SecurityHeaders
 from app.middleware.versions import VERSIONS, VersionNegotiation
 from app.observability.logging import configure_logging
 from app.observability.metrics import Metrics
 from app.resources import open_resources
-from app.routers import auth, console, events, health, items, metrics, users, ws
+from app.routers import audit, auth, console, events, health, items, metrics, users, ws
 from app.routers.dispatch import install_prefix_dispatch
 from app.routers.docs import add_documentation
 from app.routers.versioning import add_routes
@@ -43,6 +44,7 @@ RESOURCES = (
     auth.resource,
     users.resource,
     events.resource,
+    audit.resource,
 )
 
 

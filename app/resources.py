@@ -80,7 +80,9 @@ async def open_resources(settings: Settings, metrics: Metrics) -> AsyncIterator[
                 "hub": resources.hub.run(),
                 "loop-lag": _watch_loop(metrics),
                 "retention": retention.run(
-                    resources.db, timedelta(hours=settings.event_retention_hours)
+                    resources.db,
+                    timedelta(hours=settings.event_retention_hours),
+                    timedelta(days=settings.audit_retention_days),
                 ),
             }.items()
         ]

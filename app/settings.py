@@ -133,6 +133,11 @@ class Settings(BaseSettings):
     secret_key_previous: SecretStr | None = Field(
         None, description="The key before the last rotation; still verifies, never signs."
     )
+    signing_keys_dir: Path | None = Field(
+        None,
+        description="Folder of PEM files that sign access tokens by ES256 or RS256; "
+        "`kingpost keys` makes them. Unset: HS256 by SECRET_KEY.",
+    )
     token_issuer: str = Field("kingpost", description="`iss` of the access tokens.")
     token_audience: str = Field("kingpost-api", description="`aud` of the access tokens.")
     access_token_minutes: int = Field(15, ge=1, le=1440, description="Life of an access token.")
@@ -145,6 +150,9 @@ class Settings(BaseSettings):
     )
     password_hash_queue: int = Field(
         64, ge=1, description="Sign-ins that may wait for a hash before the answer is 503."
+    )
+    audit_retention_days: int = Field(
+        400, ge=1, description="Days that the audit log is kept: a year, and time to look back."
     )
     cors_origins: CommaSeparated = Field(
         (), description="Origins allowed by CORS and on WebSockets, comma-separated."
@@ -174,6 +182,9 @@ class Settings(BaseSettings):
     rate_limit_refresh: str = Field("300/minute", description="Refreshes, per address.")
     rate_limit_password: str = Field(
         "30/minute", description="Password changes and resets, per user or address."
+    )
+    rate_limit_account_export: str = Field(
+        "6/hour", description="Exports of all of one's own data, per user."
     )
     max_body_bytes: int = Field(
         2 * 1024 * 1024, ge=1024, description="Largest request body outside uploads, in bytes."

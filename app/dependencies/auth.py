@@ -35,6 +35,7 @@ async def authenticate(connection: HTTPConnection, *, fresh: bool = False) -> Pr
         context = context_of(connection.scope)
         if context is not None:
             context.user_id = principal.user_id
+            context.credential = f"session:{principal.session_id}"
     state["principal"] = principal
     return principal
 

@@ -20,6 +20,7 @@ from app.schemas.problems import problems
 from app.schemas.users import (
     Include,
     ProfilePatch,
+    SuspensionIn,
     UserCursorPage,
     UserOut,
     UserPage,
@@ -60,7 +61,7 @@ async def read_me(caller: CurrentUser, resources: CurrentResources) -> Any:
 )
 async def change_me(body: ProfilePatch, caller: CurrentUser, resources: CurrentResources) -> Any:
     """Change the caller's username or full name."""
-    return await resources.accounts.change(caller.user_id, body)
+    return await resources.accounts.change(caller.user_id, body, caller)
 
 
 @router.delete(
@@ -68,7 +69,7 @@ async def change_me(body: ProfilePatch, caller: CurrentUser, resources: CurrentR
 )
 async def delete_me(caller: CurrentUser, resources: CurrentResources) -> None:
     """Delete the caller's account, and with it everything that it owns."""
-    await resources.accounts.delete(caller.user_id)
+    await resources.accounts.delete(caller.user_id, caller)
 
 
 @by_offset.get(
@@ -156,10 +157,37 @@ async def read_user(user_id: UserId, caller: CurrentUser, resources: CurrentReso
     responses=problems(400, 401, 403, 404, 409, 413, 415, 422, 429, 503),
 )
 async def change_user(
-    user_id: UserId, body: UserPatch, _caller: Admin, resources: CurrentResources
+    user_id: UserId, body: UserPatch, caller: Admin, resources: CurrentResources
 ) -> Any:
     """Change an account's roles, active flag or names, for admins."""
-    return await resources.accounts.change(user_id, body)
+    return await resources.accounts.change(user_id, body, caller)
+
+
+@router.post(
+    "/{user_id}/suspend",
+    response_model=UserOut,
+    summary="Suspend an account",
+    responses=problems(400, 401, 403, 404, 409, 413, 415, 422, 429, 503),
+)
+async def suspend_user(
+    user_id: UserId, body: SuspensionIn, caller: Admin, resources: CurrentResources
+) -> Any:
+    """Keep an account out, for admins: its sessions end everywhere within a second.
+
+    Signing in to it is answered as with a wrong password. What it owns stays as it is.
+    """
+    return await resources.accounts.suspend(user_id, body.reason, caller)
+
+
+@router.post(
+    "/{user_id}/unsuspend",
+    response_model=UserOut,
+    summary="Let a suspended account in again",
+    responses=problems(401, 403, 404, 422, 429, 503),
+)
+async def unsuspend_user(user_id: UserId, caller: Admin, resources: CurrentResources) -> Any:
+    """End an account's suspension, for admins; its owner signs in anew."""
+    return await resources.accounts.unsuspend(user_id, caller)
 
 
 @router.delete(
@@ -168,9 +196,9 @@ async def change_user(
     summary="Delete an account",
     responses=problems(401, 403, 404, 409, 422, 429, 503),
 )
-async def delete_user(user_id: UserId, _caller: Admin, resources: CurrentResources) -> None:
+async def delete_user(user_id: UserId, caller: Admin, resources: CurrentResources) -> None:
     """Delete an account and everything that it owns, for admins."""
-    await resources.accounts.delete(user_id)
+    await resources.accounts.delete(user_id, caller)
 
 
 @router.get(

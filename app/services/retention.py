@@ -1,4 +1,4 @@
-"""Forgets what has had its time: events, answers, failed sign-ins, sessions, deleted items."""
+"""Forgets what has had its time: events, answers, sign-ins, sessions, deleted items, audit."""
 
 import asyncio
 import logging
@@ -8,6 +8,7 @@ from datetime import timedelta
 from app.adapters.database import Database
 from app.clock import now
 from app.errors import DomainError
+from app.repositories.audit import AuditRepository
 from app.repositories.events import EventRepository
 from app.repositories.idempotency import IdempotencyRepository
 from app.repositories.items import RESTORABLE_FOR, ItemRepository
@@ -22,7 +23,9 @@ _SESSIONS_KEPT_FOR = timedelta(days=30)  # they tell which places an account is 
 _PAUSE = timedelta(hours=1)
 
 
-async def sweep(db: Database, events_kept_for: timedelta) -> dict[str, int]:
+async def sweep(
+    db: Database, events_kept_for: timedelta, audit_kept_for: timedelta
+) -> dict[str, int]:
     """Delete what is older than it is kept; return how many rows of each kind went."""
     moment = now()
     gone: dict[str, int] = {}
@@ -40,15 +43,17 @@ async def sweep(db: Database, events_kept_for: timedelta) -> dict[str, int]:
         gone["tokens"] = await sessions.delete_tokens_before(moment)
     async with db.transaction() as connection:
         gone["items"] = await ItemRepository(connection).purge(moment - RESTORABLE_FOR)
+    async with db.transaction() as connection:
+        gone["audit"] = await AuditRepository(connection).delete_before(moment - audit_kept_for)
     return gone
 
 
-async def run(db: Database, events_kept_for: timedelta) -> None:
+async def run(db: Database, events_kept_for: timedelta, audit_kept_for: timedelta) -> None:
     """Sweep every hour until cancelled. Every process may: what one has swept, another leaves."""
     while True:
         await asyncio.sleep(_PAUSE.total_seconds() * random.uniform(0.5, 1.5))  # noqa: S311
         try:
-            gone = await sweep(db, events_kept_for)
+            gone = await sweep(db, events_kept_for, audit_kept_for)
         except DomainError as error:
             logger.warning("nothing was swept: %s", error.title)
         except Exception:
