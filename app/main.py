@@ -30,7 +30,7 @@ from app.middleware.versions import VERSIONS, VersionNegotiation
 from app.observability.logging import configure_logging
 from app.observability.metrics import Metrics
 from app.resources import open_resources
-from app.routers import audit, auth, console, events, health, items, metrics, users, ws
+from app.routers import audit, auth, console, events, health, items, jwks, metrics, users, ws
 from app.routers.dispatch import install_prefix_dispatch
 from app.routers.docs import add_documentation
 from app.routers.versioning import add_routes
@@ -132,7 +132,7 @@ def _add_routes(app: FastAPI) -> None:
             add_routes(app, router, prefix="/api/v1", dependencies=limited)
         for router in (*resource.shared, *resource.v2):
             add_routes(app, router, prefix="/api/v2", dependencies=limited, camel_case=camel_case)
-    for router in (health.router, metrics.router, ws.router):
+    for router in (health.router, jwks.router, metrics.router, ws.router):
         add_routes(app, router)
 
 

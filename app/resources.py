@@ -19,11 +19,13 @@ from app.events.invalidation import forget_changed
 from app.events.presence import Presence
 from app.events.tail import EventTail
 from app.observability.metrics import Metrics
+from app.security.key_files import read_keys
+from app.security.keys import KeyRing, SigningKey, keys_of_secrets, outlives
 from app.security.passwords import PasswordHasher
 from app.security.secrets import development_secret
 from app.security.signing import CursorSigner
-from app.security.tokens import KeyRing, TokenIssuer
-from app.services import retention
+from app.security.tokens import TokenIssuer
+from app.services import retention, signing_keys
 from app.services.accounts import Accounts
 from app.services.authentication import Authenticator
 from app.services.sessions import Sessions
@@ -50,6 +52,7 @@ class Resources:
     accounts: Accounts
     sessions: Sessions
     cursors: CursorSigner
+    keys: KeyRing
     tail: EventTail
     hub: Hub
     version: str = VERSION
@@ -79,6 +82,7 @@ async def open_resources(settings: Settings, metrics: Metrics) -> AsyncIterator[
                 "event-tail": resources.tail.run(),
                 "hub": resources.hub.run(),
                 "loop-lag": _watch_loop(metrics),
+                "signing-keys": _follow_keys(resources),
                 "retention": retention.run(
                     resources.db,
                     timedelta(hours=settings.event_retention_hours),
@@ -110,6 +114,37 @@ def secrets_of(settings: Settings) -> tuple[bytes, bytes | None]:
     return text.encode(), previous.get_secret_value().encode() if previous else None
 
 
+def open_keys(settings: Settings) -> KeyRing:
+    """Return the keys that access tokens are signed and verified by.
+
+    Where there are files, the secret's key signs until the first of them does.
+
+    Raises:
+        ValueError, OSError: the files cannot be used.
+    """
+    of_files = read_keys(settings.signing_keys_dir) if settings.signing_keys_dir else []
+    return KeyRing(
+        [*_keys_of_secrets(settings), *of_files],
+        outlives=outlives(
+            timedelta(minutes=settings.access_token_minutes),
+            timedelta(seconds=settings.clock_leeway_seconds),
+        ),
+    )
+
+
+def _keys_of_secrets(settings: Settings) -> list[SigningKey]:
+    secret, previous = secrets_of(settings)
+    return keys_of_secrets(secret, *([previous] if previous else []))
+
+
+async def _follow_keys(resources: Resources) -> None:
+    folder = resources.settings.signing_keys_dir
+    if folder is not None:
+        of_secrets = _keys_of_secrets(resources.settings)
+        on_change = resources.authenticator.forget_tokens
+        await signing_keys.follow(folder, resources.keys, of_secrets, on_change)
+
+
 def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resources:
     secret, previous_secret = secrets_of(settings)
     db = Database(settings)
@@ -127,8 +162,9 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
         concurrency=settings.password_hash_concurrency, max_waiting=settings.password_hash_queue
     )
     stack.callback(passwords.close)
+    keys = open_keys(settings)
     tokens = TokenIssuer(
-        KeyRing.from_secrets(secret, *([previous_secret] if previous_secret else [])),
+        keys,
         issuer=settings.token_issuer,
         audience=settings.token_audience,
         lifetime=timedelta(minutes=settings.access_token_minutes),
@@ -161,6 +197,7 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
             idle_life=timedelta(days=settings.refresh_token_days),
         ),
         cursors=CursorSigner(secret),
+        keys=keys,
         tail=tail,
         hub=hub,
     )
