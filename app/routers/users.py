@@ -2,9 +2,11 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi.responses import StreamingResponse
 
 from app.dependencies.auth import Admin, CurrentUser, OptionalUser
+from app.dependencies.limits import rate_limit
 from app.dependencies.resources import CurrentResources
 from app.errors import NotFound
 from app.models.items import Item
@@ -14,6 +16,7 @@ from app.repositories.users import UserRepository
 from app.resources import Resources
 from app.routers.pages import link_by_cursor, link_by_offset
 from app.routers.versioning import Resource
+from app.schemas.account_export import AccountExport
 from app.schemas.base import Line
 from app.schemas.items import ItemPage
 from app.schemas.problems import problems
@@ -28,12 +31,18 @@ from app.schemas.users import (
     UserPublic,
 )
 from app.security.principal import Principal, Role
+from app.services import account_export
 
 router = APIRouter(prefix="/users", tags=["users"])
 by_offset = APIRouter(prefix="/users", tags=["users"])
 by_cursor = APIRouter(prefix="/users", tags=["users"])
 
-resource = Resource(shared=(router,), v1=(by_offset,), v2=(by_cursor,))
+resource = Resource(
+    shared=(router,),
+    v1=(by_offset,),
+    v2=(by_cursor,),
+    successors={AccountExport: AccountExport},  # a file for keeps, not an answer to a program
+)
 
 UserId = Annotated[int, Path(ge=1, le=2**63 - 1, description="The account's id.", examples=[7])]
 RoleFilter = Annotated[Role | None, Query(description="Only those with this role.")]
@@ -70,6 +79,29 @@ async def change_me(body: ProfilePatch, caller: CurrentUser, resources: CurrentR
 async def delete_me(caller: CurrentUser, resources: CurrentResources) -> None:
     """Delete the caller's account, and with it everything that it owns."""
     await resources.accounts.delete(caller.user_id, caller)
+
+
+@router.get(
+    "/me/export",
+    response_model=AccountExport,
+    summary="Take all own data home",
+    dependencies=[Depends(rate_limit("account_export"))],
+    responses=problems(401, 429, 503),
+)
+async def export_me(caller: CurrentUser, resources: CurrentResources) -> Any:
+    """Download all that is kept of the caller's account as one JSON document, without secrets.
+
+    It is streamed as it is read, and the same in every version of the API.
+    """
+    user = await resources.accounts.get(caller.user_id)
+    return StreamingResponse(
+        await account_export.export(resources.db, user),
+        media_type="application/json",
+        headers={
+            "Content-Disposition": f'attachment; filename="kingpost-account-{user.id}.json"',
+            "Cache-Control": "no-store",
+        },
+    )
 
 
 @by_offset.get(

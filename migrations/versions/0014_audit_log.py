@@ -12,6 +12,7 @@ depends_on = None
 _ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 _TIME = sa.DateTime(timezone=True)
 _OBJECT = JSONB().with_variant(sa.JSON(), "sqlite")
+_GONE = sa.text("deleted_at IS NOT NULL")
 
 _GUARD_ON_POSTGRES = (
     """
@@ -76,12 +77,23 @@ def upgrade() -> None:
         sa.Column("id", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_audit_sweeps"),
     )
+    # For what an account takes home: its sessions and items, also those that are over or deleted.
+    op.create_index("ix_sessions_user_id_id", "sessions", ["user_id", "id"])
+    op.create_index(
+        "ix_items_deleted",
+        "items",
+        ["owner_id", "id"],
+        postgresql_where=_GONE,
+        sqlite_where=_GONE,
+    )
     is_postgres = op.get_bind().dialect.name == "postgresql"
     for statement in _GUARD_ON_POSTGRES if is_postgres else _GUARD_ON_SQLITE:
         op.execute(statement)
 
 
 def downgrade() -> None:
+    op.drop_index("ix_items_deleted", "items")
+    op.drop_index("ix_sessions_user_id_id", "sessions")
     op.drop_table("audit_log")
     op.drop_table("audit_sweeps")
     if op.get_bind().dialect.name == "postgresql":
