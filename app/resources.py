@@ -12,6 +12,7 @@ from datetime import timedelta
 from app.adapters.cache import Cache, open_cache
 from app.adapters.database import Database
 from app.adapters.limits import RateLimiter
+from app.adapters.oidc import Providers
 from app.adapters.pubsub import PubSub, open_pubsub
 from app.adapters.redis import RedisLink, open_redis
 from app.events.hub import Hub
@@ -25,10 +26,11 @@ from app.security.passwords import PasswordHasher
 from app.security.secrets import development_secret
 from app.security.signing import CursorSigner
 from app.security.tokens import TokenIssuer
-from app.services import retention, signing_keys
+from app.services import signing_keys
 from app.services.accounts import Accounts
 from app.services.authentication import Authenticator
 from app.services.sessions import Sessions
+from app.services.social_login import SocialLogin
 from app.settings import Settings
 from app.shutdown import drain_on_signal
 from app.version import VERSION
@@ -51,6 +53,7 @@ class Resources:
     authenticator: Authenticator
     accounts: Accounts
     sessions: Sessions
+    social_login: SocialLogin
     cursors: CursorSigner
     keys: KeyRing
     tail: EventTail
@@ -83,11 +86,6 @@ async def open_resources(settings: Settings, metrics: Metrics) -> AsyncIterator[
                 "hub": resources.hub.run(),
                 "loop-lag": _watch_loop(metrics),
                 "signing-keys": _follow_keys(resources),
-                "retention": retention.run(
-                    resources.db,
-                    timedelta(hours=settings.event_retention_hours),
-                    timedelta(days=settings.audit_retention_days),
-                ),
             }.items()
         ]
         stack.push_async_callback(_end, tasks)
@@ -158,6 +156,8 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
     stack.push_async_callback(cache.close)
     pubsub = open_pubsub(redis)
     stack.push_async_callback(pubsub.close)
+    providers = Providers(settings)
+    stack.push_async_callback(providers.close)
     passwords = PasswordHasher(
         concurrency=settings.password_hash_concurrency, max_waiting=settings.password_hash_queue
     )
@@ -195,6 +195,14 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
             secret=secret,
             previous_secret=previous_secret,
             idle_life=timedelta(days=settings.refresh_token_days),
+        ),
+        social_login=SocialLogin(
+            db,
+            providers,
+            authenticator,
+            settings,
+            secret=secret,
+            previous_secret=previous_secret,
         ),
         cursors=CursorSigner(secret),
         keys=keys,

@@ -6,7 +6,7 @@ trip. A write runs in `transaction()`, which commits before the caller goes on t
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -18,7 +18,9 @@ from sqlalchemy.engine import Connection as SyncConnection
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
+from sqlalchemy.util import await_only
 
+from app.adapters.driver import DRIVER_ERRORS, DirectConnection
 from app.errors import DatabaseUnavailable
 from app.settings import Settings
 
@@ -29,6 +31,8 @@ _IDLE_BEFORE_PING = 1.0  # seconds; a ping on every checkout costs 300 µs, a st
 # 55P03 lock timeout, 40 serialisation or deadlock: the client should simply come back.
 _TRANSIENT_SQLSTATES = ("08", "53", "57", "55P03", "40")
 
+
+_LEFT = "kingpost_left_for_commit"
 
 Connection = AsyncConnection
 OnBegin = Callable[[AsyncConnection], Awaitable[None]]
@@ -58,17 +62,27 @@ class UnitOfWork:
         """Return the unit's connection, beginning the transaction if this is the first call."""
         if self._connection is None:
             connection = await self._stack.enter_async_context(self._lent)
+            connection.info.pop(_LEFT, None)
             await self._stack.enter_async_context(connection.begin())
             if self._on_begin is not None:
                 await self._on_begin(connection)
             self._connection = connection
         return self._connection
 
+    def left(self) -> Sequence[int]:
+        """Return the jobs that were queued inside."""
+        return self._connection.info.pop(_LEFT, ()) if self._connection is not None else ()
+
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
         """Undo what is changed inside if it raises, and nothing else."""
         async with (await self.connection()).begin_nested():
             yield
+
+
+def leave_for_commit(connection: AsyncConnection, job_id: int) -> None:
+    """Have `Database.on_enqueued` told of a job once the connection's transaction is committed."""
+    connection.info.setdefault(_LEFT, []).append(job_id)
 
 
 _current_unit: ContextVar[UnitOfWork | None] = ContextVar("kingpost_unit_of_work", default=None)
@@ -85,10 +99,14 @@ class Database:
 
     def __init__(self, settings: Settings) -> None:
         self.engine = _create_engine(settings)
+        self._is_direct = self.engine.dialect.name == "postgresql" and not (
+            settings.database_pgbouncer  # the driver's own statements are not named for it
+        )
         self._lender = Lender(
             size=settings.database_pool_size, patience=settings.database_pool_timeout
         )
         self.after_commit: list[Callable[[], None]] = []
+        self.on_enqueued: list[Callable[[Sequence[int]], None]] = []
         self.is_postgres = self.engine.dialect.name == "postgresql"
         self._reads = (
             self.engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -110,14 +128,15 @@ class Database:
         if unit is not None and unit.has_begun:
             yield await unit.connection()
             return
-        async with self._lender.lend(self._reads) as connection:
+        async with self._lender.lend(self._reads, is_direct=self._is_direct) as connection:
             yield connection
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
         """Lend a connection in a transaction: committed at the end, rolled back on an error.
 
-        Each function in `after_commit` is called once the change is there for others to see.
+        Each function in `after_commit` is called once the change is there for others to see, and
+        those in `on_enqueued` with the jobs that were queued.
         Inside `unit_of_work` it joins that unit's one transaction instead.
 
         Raises:
@@ -127,9 +146,12 @@ class Database:
         if unit is not None:
             yield await unit.connection()
             return
-        async with self._lender.lend(self.engine) as connection, connection.begin():
-            yield connection
-        self._committed()
+        async with self._lender.lend(self.engine) as connection:
+            connection.info.pop(_LEFT, None)  # of one that was rolled back
+            async with connection.begin():
+                yield connection
+            left = connection.info.pop(_LEFT, ())
+        self._committed(left)
 
     @asynccontextmanager
     async def single_change(self) -> AsyncIterator[AsyncConnection]:
@@ -142,9 +164,10 @@ class Database:
             async with self.transaction() as connection:
                 yield connection
             return
-        async with self._lender.lend(self._reads) as connection:
+        async with self._lender.lend(self._reads, is_direct=self._is_direct) as connection:
             yield connection
-        self._committed()
+            left = connection.info.pop(_LEFT, ())
+        self._committed(left)
 
     @asynccontextmanager
     async def unit_of_work(self, on_begin: OnBegin | None = None) -> AsyncIterator["UnitOfWork"]:
@@ -165,12 +188,16 @@ class Database:
             finally:
                 unit.is_open = False
                 _current_unit.reset(token)
+            left = unit.left()
         if unit.has_begun:
-            self._committed()
+            self._committed(left)
 
-    def _committed(self) -> None:
+    def _committed(self, enqueued: Sequence[int]) -> None:
         for callback in self.after_commit:
             callback()
+        if enqueued:
+            for told in self.on_enqueued:
+                told(enqueued)
 
     async def ping(self) -> None:
         """Ask the database for an answer.
@@ -206,7 +233,9 @@ class Lender:
         self._patience = patience
 
     @asynccontextmanager
-    async def lend(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    async def lend(
+        self, engine: AsyncEngine, *, is_direct: bool = False
+    ) -> AsyncIterator[AsyncConnection]:
         """Lend a connection of an engine, and tell an outage from an error.
 
         Raises:
@@ -214,7 +243,7 @@ class Lender:
         """
         await self._wait_for_turn()
         try:
-            async with _open(engine) as connection:
+            async with _open(engine, is_direct=is_direct) as connection:
                 yield connection
         finally:
             self._turns.release()
@@ -231,15 +260,17 @@ class Lender:
 
 
 @asynccontextmanager
-async def _open(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    connection = engine.connect()
+async def _open(engine: AsyncEngine, *, is_direct: bool) -> AsyncIterator[AsyncConnection]:
     try:
-        await connection.start()
-    except (exc.TimeoutError, exc.DBAPIError, asyncpg.PostgresError, OSError, TimeoutError) as e:
+        if is_direct:
+            connection: AsyncConnection = await DirectConnection.take(engine)
+        else:
+            connection = await engine.connect().start()
+    except (*DRIVER_ERRORS, exc.TimeoutError, exc.DBAPIError, OSError, TimeoutError) as e:
         raise DatabaseUnavailable from e
     try:
         yield connection
-    except (exc.DBAPIError, asyncpg.InterfaceError) as error:
+    except (*DRIVER_ERRORS, exc.DBAPIError) as error:
         if is_outage(error):
             raise DatabaseUnavailable from error
         raise
@@ -249,7 +280,9 @@ async def _open(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
 
 def is_outage(error: Exception) -> bool:
     """Tell whether an error says that the database is away or overloaded, and not that we err."""
-    if isinstance(error, asyncpg.InterfaceError):
+    if isinstance(error, asyncpg.PostgresError):
+        return str(error.sqlstate).startswith(_TRANSIENT_SQLSTATES)
+    if isinstance(error, DRIVER_ERRORS):
         return True
     if not isinstance(error, exc.DBAPIError):
         return False
@@ -356,8 +389,7 @@ def _ping_if_idle(connection: Any, record: ConnectionPoolEntry, _proxy: object) 
     if time.monotonic() - record.info.get("used_at", time.monotonic()) < _IDLE_BEFORE_PING:
         return
     try:
-        cursor = connection.cursor()
-        cursor.execute(";")
-        cursor.close()
+        # Past SQLAlchemy's cursor, which would begin a transaction.
+        await_only(connection.driver_connection.fetchrow(";"))
     except Exception as error:
         raise exc.DisconnectionError from error

@@ -9,6 +9,7 @@ from app.errors import Forbidden, InvalidCredentials, LastAdmin, NotFound, Unpro
 from app.models.audit import AuditKind
 from app.models.users import User
 from app.repositories.audit import Act, record
+from app.repositories.identities import IdentityRepository
 from app.repositories.items import ItemRepository
 from app.repositories.sessions import SessionRepository
 from app.repositories.users import UserRepository
@@ -204,6 +205,7 @@ class Accounts:
             if user is None:
                 raise NotFound("There is no such user")
             await SessionRepository(connection).end(user_id)
+            await IdentityRepository(connection).remove(user_id)
             await ItemRepository(connection).delete_all_of(user_id)
             await record(connection, Act(AuditKind.DELETED, "user", user_id))
         self._on_change(user_id)
