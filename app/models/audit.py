@@ -26,6 +26,8 @@ class AuditKind(StrEnum):
     SIGNED_OUT_EVERYWHERE = "session.signed_out_everywhere"
     SESSION_ENDED = "session.ended"
     TOKEN_REUSED = "session.token_reused"  # noqa: S105 - no secret
+    IDENTITY_LINKED = "identity.linked"
+    IDENTITY_UNLINKED = "identity.unlinked"
     PASSWORD_CHANGED = "password.changed"  # noqa: S105 - no secret
     PASSWORD_CHANGE_FAILED = "password.change_failed"  # noqa: S105 - no secret
 

@@ -7,9 +7,11 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.models.audit import AuditEntry
+from app.models.identities import Identity
 from app.models.items import Item, items
 from app.models.users import Session, sessions
 from app.repositories.audit import AuditRepository, Place
+from app.repositories.identities import IdentityRepository
 
 PAGE = 500  # rows: all that an export holds in memory at once
 
@@ -27,6 +29,13 @@ async def sessions_of(
         .limit(PAGE)
     )
     return [Session._make(row) for row in await connection.execute(statement)]
+
+
+async def identities_of(
+    connection: AsyncConnection, user_id: int, after: Identity | None
+) -> Sequence[Identity]:
+    """Return the accounts elsewhere that an account is signed in to by: few, on one page."""
+    return [] if after else await IdentityRepository(connection).of_user(user_id)
 
 
 async def items_of(connection: AsyncConnection, user_id: int, after: Item | None) -> Sequence[Item]:

@@ -22,6 +22,17 @@ class ExportedSession(Output):
     ended_at: datetime | None
 
 
+class ExportedIdentity(Output):
+    """An account elsewhere that signs in to this one."""
+
+    id: int
+    provider: str
+    subject: str
+    email: str | None
+    created_at: datetime
+    last_used_at: datetime
+
+
 class ExportedItem(ItemOutV2):
     """An item, deleted or not."""
 
@@ -34,6 +45,7 @@ class AccountExport(Output):
     exported_at: datetime
     profile: UserOut
     sessions: list[ExportedSession]
+    identities: list[ExportedIdentity]
     items: list[ExportedItem]
     deleted_items: list[ExportedItem] = Field(description="Deleted within the last 30 days.")
     audit: list[AuditEntryOut] = Field(

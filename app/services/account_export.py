@@ -14,7 +14,7 @@ from app.models.audit import AuditKind
 from app.models.users import User
 from app.repositories import account_export as pages
 from app.repositories.audit import Act, record
-from app.schemas.account_export import ExportedItem, ExportedSession
+from app.schemas.account_export import ExportedIdentity, ExportedItem, ExportedSession
 from app.schemas.audit import AuditEntryOut
 from app.schemas.base import Output
 from app.schemas.users import UserOut
@@ -32,6 +32,7 @@ class Section:
 # A resource that keeps something of an account adds one line here, and one to `AccountExport`.
 SECTIONS = (
     Section("sessions", pages.sessions_of, ExportedSession),
+    Section("identities", pages.identities_of, ExportedIdentity),
     Section("items", pages.items_of, ExportedItem),
     Section("deleted_items", pages.deleted_items_of, ExportedItem),
     Section("audit", pages.audit_of, AuditEntryOut),

@@ -66,6 +66,7 @@ async def test_an_export_holds_all_that_is_kept_and_nothing_of_others(
         "exported_at",
         "profile",
         "sessions",
+        "identities",
         "items",
         "deleted_items",
         "audit",
