@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -112,7 +112,7 @@ def secrets_of(settings: Settings) -> tuple[bytes, bytes | None]:
     return text.encode(), previous.get_secret_value().encode() if previous else None
 
 
-def open_keys(settings: Settings) -> KeyRing:
+def open_keys(settings: Settings, of_secrets: Sequence[SigningKey]) -> KeyRing:
     """Return the keys that access tokens are signed and verified by.
 
     Where there are files, the secret's key signs until the first of them does.
@@ -122,7 +122,7 @@ def open_keys(settings: Settings) -> KeyRing:
     """
     of_files = read_keys(settings.signing_keys_dir) if settings.signing_keys_dir else []
     return KeyRing(
-        [*_keys_of_secrets(settings), *of_files],
+        [*of_secrets, *of_files],
         outlives=outlives(
             timedelta(minutes=settings.access_token_minutes),
             timedelta(seconds=settings.clock_leeway_seconds),
@@ -162,7 +162,7 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
         concurrency=settings.password_hash_concurrency, max_waiting=settings.password_hash_queue
     )
     stack.callback(passwords.close)
-    keys = open_keys(settings)
+    keys = open_keys(settings, _keys_of_secrets(settings))
     tokens = TokenIssuer(
         keys,
         issuer=settings.token_issuer,

@@ -8,7 +8,7 @@ from pathlib import Path
 from app.clock import now
 from app.resources import open_keys
 from app.security.key_files import ALGORITHMS, read_keys, signs_from, write_key
-from app.security.keys import KeyRing, SigningKey
+from app.security.keys import KeyRing, SigningKey, keys_of_secrets
 from app.settings import Settings
 
 _DEFAULT_ALGORITHM = ALGORITHMS[0]
@@ -28,7 +28,8 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
         if options.act == "generate":
             algorithm = options.algorithm or _DEFAULT_ALGORITHM
             return _generate(folder, algorithm, from_then)
-        ring, keys = open_keys(settings), read_keys(folder)
+        # Which secret stands before the files makes no difference here, and none is needed.
+        ring, keys = open_keys(settings, keys_of_secrets(b"")), read_keys(folder)
         if options.act == "list":
             return _list(folder, ring, keys, moment)
         return _rotate(folder, ring, keys, options.algorithm, moment, from_then)

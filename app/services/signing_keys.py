@@ -18,6 +18,7 @@ async def follow(
 ) -> None:
     """Keep a ring as its folder is, until cancelled; files that cannot be used change nothing."""
     seen: State | None = None
+    complaint: str | None = None
     while True:
         try:
             state = await asyncio.to_thread(state_of, folder)
@@ -25,6 +26,9 @@ async def follow(
                 seen = state
                 ring.replace([*of_secrets, *await asyncio.to_thread(read_keys, folder)])
                 on_change()
+                complaint = None
         except (OSError, ValueError) as error:
-            logger.error("the signing keys stay as they were: %s", error)  # noqa: TRY400
+            if str(error) != complaint:
+                complaint = str(error)
+                logger.error("the signing keys stay as they were: %s", error)  # noqa: TRY400
         await asyncio.sleep(PAUSE)

@@ -219,6 +219,20 @@ async def test_the_log_cannot_be_emptied(client: AsyncClient, app: FastAPI) -> N
             await connection.execute(text("TRUNCATE audit_log"))
 
 
+@pytest.mark.only("production")
+async def test_a_table_of_ones_own_opens_no_gate(client: AsyncClient, app: FastAPI) -> None:
+    await register(client)
+
+    async def pretend_to_sweep() -> None:
+        async with app.state.resources.db.transaction() as connection:
+            temporary = "CREATE TEMPORARY TABLE audit_sweeps ON COMMIT DROP AS SELECT 1 AS id"
+            await connection.execute(text(temporary))
+            await connection.execute(delete(audit_log))
+
+    with pytest.raises(DBAPIError, match="append-only"):
+        await pretend_to_sweep()
+
+
 async def test_not_even_the_sweep_can_change_an_entry(client: AsyncClient, app: FastAPI) -> None:
     await register(client)
 
