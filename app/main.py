@@ -32,6 +32,7 @@ from app.observability.logging import configure_logging
 from app.observability.metrics import Metrics
 from app.resources import open_resources
 from app.routers import (
+    api_keys,
     audit,
     auth,
     console,
@@ -57,6 +58,7 @@ RESOURCES = (
     items.resource,
     auth.resource,
     oidc.resource,
+    api_keys.resource,
     users.resource,
     events.resource,
     audit.resource,

@@ -204,6 +204,9 @@ class Settings(BaseSettings):
     rate_limit_account_export: str = Field(
         "6/hour", description="Exports of all of one's own data, per user."
     )
+    rate_limit_api_keys: str = Field(
+        "30/minute", description="API keys made and rotated, per user."
+    )
     max_body_bytes: int = Field(
         2 * 1024 * 1024, ge=1024, description="Largest request body outside uploads, in bytes."
     )

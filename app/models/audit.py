@@ -28,6 +28,9 @@ class AuditKind(StrEnum):
     TOKEN_REUSED = "session.token_reused"  # noqa: S105 - no secret
     IDENTITY_LINKED = "identity.linked"
     IDENTITY_UNLINKED = "identity.unlinked"
+    API_KEY_CREATED = "api_key.created"
+    API_KEY_ROTATED = "api_key.rotated"
+    API_KEY_REVOKED = "api_key.revoked"
     PASSWORD_CHANGED = "password.changed"  # noqa: S105 - no secret
     PASSWORD_CHANGE_FAILED = "password.change_failed"  # noqa: S105 - no secret
 
@@ -61,7 +64,8 @@ audit_sweeps = Table("audit_sweeps", metadata, Column("id", Integer, primary_key
 
 
 class AuditEntry(NamedTuple):
-    """A row of `audit_log`; `credential` is what the actor had signed in by: `session:12`."""
+    """A row of `audit_log`; `credential` is what the actor had signed in by: `session:12`,
+    `api_key:3`."""
 
     id: int
     kind: str

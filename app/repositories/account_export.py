@@ -6,10 +6,12 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.models.api_keys import ApiKey
 from app.models.audit import AuditEntry
 from app.models.identities import Identity
 from app.models.items import Item, items
 from app.models.users import Session, sessions
+from app.repositories.api_keys import ApiKeyRepository
 from app.repositories.audit import AuditRepository, Place
 from app.repositories.identities import IdentityRepository
 
@@ -36,6 +38,13 @@ async def identities_of(
 ) -> Sequence[Identity]:
     """Return the accounts elsewhere that an account is signed in to by: few, on one page."""
     return [] if after else await IdentityRepository(connection).of_user(user_id)
+
+
+async def api_keys_of(
+    connection: AsyncConnection, user_id: int, after: ApiKey | None
+) -> Sequence[ApiKey]:
+    """Return the API keys of an account: few, on one page."""
+    return [] if after else await ApiKeyRepository(connection).of_user(user_id)
 
 
 async def items_of(connection: AsyncConnection, user_id: int, after: Item | None) -> Sequence[Item]:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from app.dependencies.auth import Admin, CurrentUser, OptionalUser
+from app.dependencies.auth import Admin, CurrentUser, OptionalUser, require_granted
 from app.dependencies.limits import rate_limit
 from app.dependencies.resources import CurrentResources
 from app.errors import NotFound
@@ -31,6 +31,7 @@ from app.schemas.users import (
     UserPublic,
 )
 from app.security.principal import Principal, Role
+from app.security.scopes import Scope
 from app.services import account_export
 
 router = APIRouter(prefix="/users", tags=["users"])
@@ -259,7 +260,8 @@ async def _with_items(
     resources: Resources, users: list[User], viewer: Principal, include: str | None
 ) -> list[dict[str, Any]]:
     owned: dict[int, list[Item]] = {}
-    if include == "items" and users:
+    if include == "items":
+        require_granted(viewer, Scope.ITEMS_READ)
         async with resources.db.read() as connection:
             owned = await ItemRepository(connection).owned_by(
                 [user.id for user in users], viewer, limit_each=_ITEMS_EACH

@@ -33,6 +33,19 @@ class ExportedIdentity(Output):
     last_used_at: datetime
 
 
+class ExportedApiKey(Output):
+    """An API key, without its secret."""
+
+    id: int
+    name: str
+    prefix: str
+    scopes: list[str]
+    expires_at: datetime | None
+    last_used_at: datetime | None
+    rotated_at: datetime | None
+    created_at: datetime
+
+
 class ExportedItem(ItemOutV2):
     """An item, deleted or not."""
 
@@ -46,6 +59,7 @@ class AccountExport(Output):
     profile: UserOut
     sessions: list[ExportedSession]
     identities: list[ExportedIdentity]
+    api_keys: list[ExportedApiKey]
     items: list[ExportedItem]
     deleted_items: list[ExportedItem] = Field(description="Deleted within the last 30 days.")
     audit: list[AuditEntryOut] = Field(

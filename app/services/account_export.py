@@ -14,7 +14,12 @@ from app.models.audit import AuditKind
 from app.models.users import User
 from app.repositories import account_export as pages
 from app.repositories.audit import Act, record
-from app.schemas.account_export import ExportedIdentity, ExportedItem, ExportedSession
+from app.schemas.account_export import (
+    ExportedApiKey,
+    ExportedIdentity,
+    ExportedItem,
+    ExportedSession,
+)
 from app.schemas.audit import AuditEntryOut
 from app.schemas.base import Output
 from app.schemas.users import UserOut
@@ -33,6 +38,7 @@ class Section:
 SECTIONS = (
     Section("sessions", pages.sessions_of, ExportedSession),
     Section("identities", pages.identities_of, ExportedIdentity),
+    Section("api_keys", pages.api_keys_of, ExportedApiKey),
     Section("items", pages.items_of, ExportedItem),
     Section("deleted_items", pages.deleted_items_of, ExportedItem),
     Section("audit", pages.audit_of, AuditEntryOut),

@@ -8,6 +8,7 @@ from app.clock import now
 from app.errors import Forbidden, InvalidCredentials, LastAdmin, NotFound, Unprocessable
 from app.models.audit import AuditKind
 from app.models.users import User
+from app.repositories.api_keys import ApiKeyRepository
 from app.repositories.audit import Act, record
 from app.repositories.identities import IdentityRepository
 from app.repositories.items import ItemRepository
@@ -206,6 +207,7 @@ class Accounts:
                 raise NotFound("There is no such user")
             await SessionRepository(connection).end(user_id)
             await IdentityRepository(connection).remove(user_id)
+            await ApiKeyRepository(connection).delete_all_of(user_id)
             await ItemRepository(connection).delete_all_of(user_id)
             await record(connection, Act(AuditKind.DELETED, "user", user_id))
         self._on_change(user_id)

@@ -67,6 +67,7 @@ async def test_an_export_holds_all_that_is_kept_and_nothing_of_others(
         "profile",
         "sessions",
         "identities",
+        "api_keys",
         "items",
         "deleted_items",
         "audit",
@@ -90,8 +91,22 @@ async def test_an_export_holds_all_that_is_kept_and_nothing_of_others(
 
 async def test_an_export_tells_no_secret(client: AsyncClient) -> None:
     me = await new_user(client)
-    text = json.dumps(await exported(client, me)).lower()
-    for secret in (PASSWORD, "password_hash", "argon2", "seed", "digest", me.access, me.refresh):
+    body = {"name": "Robot", "scopes": ["items:read"]}
+    made = await client.post("/api/v1/auth/api-keys", json=body, headers=me.headers)
+    key = expect(made, 201)["secret"]
+    document = await exported(client, me)
+    assert [each["name"] for each in document["api_keys"]] == ["Robot"]
+    text = json.dumps(document).lower()
+    for secret in (
+        key,
+        PASSWORD,
+        "password_hash",
+        "argon2",
+        "seed",
+        "digest",
+        me.access,
+        me.refresh,
+    ):
         assert secret.lower() not in text
 
 

@@ -127,6 +127,28 @@ async def test_sessions_that_end_are_told_apart(client: AsyncClient, app: FastAP
     assert {each["actor_id"] for each in reused} == {tokens.account.id}
 
 
+async def test_api_keys_are_told_and_so_is_what_is_done_by_one(
+    client: AsyncClient, app: FastAPI
+) -> None:
+    boss, tokens = await admin(client, app), await new_user(client)
+    keys = "/api/v1/auth/api-keys"
+    body = {"name": "Robot", "scopes": ["users:write"]}
+    made = expect(await client.post(keys, json=body, headers=tokens.headers), 201)
+    by_key = {"X-API-Key": made["secret"]}
+    await client.patch("/api/v1/users/me", json={"full_name": "A"}, headers=by_key)
+    await client.post(f"{keys}/{made['id']}/rotate", json={}, headers=tokens.headers)
+    await client.delete(f"{keys}/{made['id']}", headers=tokens.headers)
+    told = await entries(client, boss, f"&actor_id={tokens.account.id}")
+    assert [each["kind"] for each in told[:4]] == [
+        "api_key.revoked",
+        "api_key.rotated",
+        "user.changed",
+        "api_key.created",
+    ]
+    assert told[2]["credential"] == f"api_key:{made['id']}"
+    assert made["secret"] not in json.dumps(told)
+
+
 async def test_guesses_and_locks_are_told_and_what_was_typed_is_not(
     client: AsyncClient, app: FastAPI, make_client: MakeClient
 ) -> None:
