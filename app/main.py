@@ -32,6 +32,7 @@ from app.observability.logging import configure_logging
 from app.observability.metrics import Metrics
 from app.resources import open_resources
 from app.routers import (
+    addresses,
     api_keys,
     audit,
     auth,
@@ -43,6 +44,7 @@ from app.routers import (
     jwks,
     metrics,
     oidc,
+    recovery,
     users,
     ws,
 )
@@ -57,6 +59,8 @@ from app.version import VERSION
 RESOURCES = (
     items.resource,
     auth.resource,
+    recovery.resource,
+    addresses.resource,
     oidc.resource,
     api_keys.resource,
     users.resource,

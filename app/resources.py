@@ -11,7 +11,8 @@ from datetime import timedelta
 
 from app.adapters.cache import Cache, open_cache
 from app.adapters.database import Database
-from app.adapters.limits import RateLimiter
+from app.adapters.limits import Limits, RateLimiter, parse_limits
+from app.adapters.mail import Mailer, open_mailer
 from app.adapters.oidc import Providers
 from app.adapters.pubsub import PubSub, open_pubsub
 from app.adapters.redis import RedisLink, open_redis
@@ -23,14 +24,19 @@ from app.observability.metrics import Metrics
 from app.security.key_files import read_keys
 from app.security.keys import KeyRing, SigningKey, keys_of_secrets, outlives
 from app.security.passwords import PasswordHasher
+from app.security.sealing import Sealer
 from app.security.secrets import development_secret
 from app.security.signing import CursorSigner
 from app.security.tokens import TokenIssuer
 from app.services import signing_keys
 from app.services.accounts import Accounts
+from app.services.addresses import Addresses
 from app.services.api_keys import ApiKeys
 from app.services.authentication import Authenticator
 from app.services.key_uses import KeyUses
+from app.services.notices import Notices
+from app.services.post import Post
+from app.services.recovery import Recovery
 from app.services.sessions import Sessions
 from app.services.social_login import SocialLogin
 from app.settings import Settings
@@ -56,7 +62,11 @@ class Resources:
     api_keys: ApiKeys
     key_uses: KeyUses
     accounts: Accounts
+    recovery: Recovery
+    addresses: Addresses
     sessions: Sessions
+    mailer: Mailer
+    post: Post
     social_login: SocialLogin
     cursors: CursorSigner
     keys: KeyRing
@@ -104,6 +114,7 @@ def describe(resources: Resources) -> dict[str, str]:
     """Return which parts are real and which embedded, for the log and for `kingpost doctor`."""
     return {
         "database": "PostgreSQL" if resources.db.is_postgres else "SQLite (embedded)",
+        "mail": "SMTP" if resources.settings.smtp_host else "files in DATA_DIR/mail (embedded)",
         "redis": "connected by URL" if resources.redis else "in-process (embedded)",
     }
 
@@ -150,6 +161,7 @@ async def _follow_keys(resources: Resources) -> None:
 
 def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resources:
     secret, previous_secret = secrets_of(settings)
+    secrets_known = [secret, *([previous_secret] if previous_secret else [])]
     db = Database(settings)
     stack.push_async_callback(db.close)
     redis = open_redis(settings)
@@ -183,19 +195,24 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
     hub = Hub(db, pubsub, tail, authenticator, Presence(redis), settings, metrics)
     tail.listen(hub.deliver)
     metrics.refresh_with(lambda: _read_pool(metrics, db))
+    limiter = RateLimiter(redis, on_refusal=lambda name: metrics.rate_limited.labels(name).inc())
+    post = Post(Sealer(secrets_known, "mail"), limiter, _mails_to_one(settings))
+    forget_user = authenticator.forget_user
     return Resources(
         settings=settings,
         metrics=metrics,
         db=db,
         redis=redis,
         pubsub=pubsub,
-        limiter=RateLimiter(redis, on_refusal=lambda name: metrics.rate_limited.labels(name).inc()),
+        limiter=limiter,
         cache=cache,
         passwords=passwords,
         authenticator=authenticator,
         api_keys=ApiKeys(db, authenticator),
         key_uses=key_uses,
-        accounts=Accounts(db, passwords, secret, on_change=authenticator.forget_user),
+        accounts=Accounts(db, passwords, secret, post=post, on_change=forget_user),
+        recovery=Recovery(db, passwords, post, on_change=forget_user),
+        addresses=Addresses(db, post, on_change=forget_user),
         sessions=Sessions(
             db,
             tokens,
@@ -203,7 +220,10 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
             secret=secret,
             previous_secret=previous_secret,
             idle_life=timedelta(days=settings.refresh_token_days),
+            on_open=Notices(post).of_sign_in,
         ),
+        mailer=open_mailer(settings),
+        post=post,
         social_login=SocialLogin(
             db,
             providers,
@@ -217,6 +237,10 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
         tail=tail,
         hub=hub,
     )
+
+
+def _mails_to_one(settings: Settings) -> Limits | None:
+    return parse_limits(settings.rate_limit_mail_to) if settings.rate_limits_enabled else None
 
 
 async def _watch_loop(metrics: Metrics) -> None:

@@ -26,13 +26,17 @@ class AuditKind(StrEnum):
     SIGNED_OUT_EVERYWHERE = "session.signed_out_everywhere"
     SESSION_ENDED = "session.ended"
     TOKEN_REUSED = "session.token_reused"  # noqa: S105 - no secret
+    EMAIL_VERIFIED = "email.verified"
+    EMAIL_CHANGE_ASKED = "email.change_asked"
+    EMAIL_CHANGED = "email.changed"
     IDENTITY_LINKED = "identity.linked"
     IDENTITY_UNLINKED = "identity.unlinked"
     API_KEY_CREATED = "api_key.created"
     API_KEY_ROTATED = "api_key.rotated"
     API_KEY_REVOKED = "api_key.revoked"
     PASSWORD_CHANGED = "password.changed"  # noqa: S105 - no secret
-    PASSWORD_CHANGE_FAILED = "password.change_failed"  # noqa: S105 - no secret
+    PASSWORD_RESET = "password.reset"  # noqa: S105 - no secret
+    PASSWORD_REFUSED = "password.refused"  # noqa: S105 - no secret
 
 
 # No foreign keys: what happened stays told when what it happened to is gone.

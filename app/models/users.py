@@ -95,8 +95,8 @@ sessions = Table(
     Column("expires_at", UtcDateTime, nullable=False),
     Column("ended_at", UtcDateTime),
     Index("ix_sessions_user_id_open", "user_id", postgresql_where=text("ended_at IS NULL")),
-    Index("ix_sessions_user_id_id", "user_id", "id"),
     Index("ix_sessions_expires_at", "expires_at"),
+    Index("ix_sessions_user_id_last_used_at", "user_id", "last_used_at"),
     sqlite_autoincrement=True,
 )
 

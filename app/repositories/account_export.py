@@ -8,11 +8,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.models.api_keys import ApiKey
 from app.models.audit import AuditEntry
+from app.models.email_changes import EmailChange
 from app.models.identities import Identity
 from app.models.items import Item, items
 from app.models.users import Session, sessions
 from app.repositories.api_keys import ApiKeyRepository
 from app.repositories.audit import AuditRepository, Place
+from app.repositories.email_changes import EmailChangeRepository
 from app.repositories.identities import IdentityRepository
 
 PAGE = 500  # rows: all that an export holds in memory at once
@@ -45,6 +47,14 @@ async def api_keys_of(
 ) -> Sequence[ApiKey]:
     """Return the API keys of an account: few, on one page."""
     return [] if after else await ApiKeyRepository(connection).of_user(user_id)
+
+
+async def email_changes_of(
+    connection: AsyncConnection, user_id: int, after: EmailChange | None
+) -> Sequence[EmailChange]:
+    """Return the change of address that waits, if there is one."""
+    change = None if after else await EmailChangeRepository(connection).find(user_id)
+    return [change] if change else []
 
 
 async def items_of(connection: AsyncConnection, user_id: int, after: Item | None) -> Sequence[Item]:

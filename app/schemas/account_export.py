@@ -46,6 +46,15 @@ class ExportedApiKey(Output):
     created_at: datetime
 
 
+class ExportedEmailChange(Output):
+    """A change of address that waits for both addresses to agree."""
+
+    email: str
+    old_confirmed_at: datetime | None
+    new_confirmed_at: datetime | None
+    expires_at: datetime
+
+
 class ExportedItem(ItemOutV2):
     """An item, deleted or not."""
 
@@ -60,6 +69,7 @@ class AccountExport(Output):
     sessions: list[ExportedSession]
     identities: list[ExportedIdentity]
     api_keys: list[ExportedApiKey]
+    email_changes: list[ExportedEmailChange]
     items: list[ExportedItem]
     deleted_items: list[ExportedItem] = Field(description="Deleted within the last 30 days.")
     audit: list[AuditEntryOut] = Field(

@@ -16,6 +16,7 @@ from app.repositories import account_export as pages
 from app.repositories.audit import Act, record
 from app.schemas.account_export import (
     ExportedApiKey,
+    ExportedEmailChange,
     ExportedIdentity,
     ExportedItem,
     ExportedSession,
@@ -39,6 +40,7 @@ SECTIONS = (
     Section("sessions", pages.sessions_of, ExportedSession),
     Section("identities", pages.identities_of, ExportedIdentity),
     Section("api_keys", pages.api_keys_of, ExportedApiKey),
+    Section("email_changes", pages.email_changes_of, ExportedEmailChange),
     Section("items", pages.items_of, ExportedItem),
     Section("deleted_items", pages.deleted_items_of, ExportedItem),
     Section("audit", pages.audit_of, AuditEntryOut),

@@ -5,7 +5,7 @@ from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
 revision = "0014"
-down_revision = "0004"
+down_revision = "0005"
 branch_labels = None
 depends_on = None
 
@@ -84,8 +84,7 @@ def upgrade() -> None:
         sa.Column("id", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_audit_sweeps"),
     )
-    # For what an account takes home: its sessions and items, also those that are over or deleted.
-    op.create_index("ix_sessions_user_id_id", "sessions", ["user_id", "id"])
+    # For what an account takes home: its items, also those that are deleted.
     op.create_index(
         "ix_items_deleted",
         "items",
@@ -100,7 +99,6 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_index("ix_items_deleted", "items")
-    op.drop_index("ix_sessions_user_id_id", "sessions")
     op.drop_table("audit_log")
     op.drop_table("audit_sweeps")
     if op.get_bind().dialect.name == "postgresql":

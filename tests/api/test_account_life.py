@@ -68,6 +68,7 @@ async def test_an_export_holds_all_that_is_kept_and_nothing_of_others(
         "sessions",
         "identities",
         "api_keys",
+        "email_changes",
         "items",
         "deleted_items",
         "audit",

@@ -59,7 +59,7 @@ async def test_the_life_of_an_account_is_told_in_order(client: AsyncClient, app:
         "user.registered",
         "sign_in.succeeded",
         "sign_in.failed",
-        "password.change_failed",
+        "password.refused",
         "password.changed",
         "user.changed",
         "user.roles_changed",
