@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -22,12 +22,15 @@ from app.events.invalidation import forget_changed
 from app.events.presence import Presence
 from app.events.tail import EventTail
 from app.observability.metrics import Metrics
+from app.security.key_files import read_keys
+from app.security.keys import KeyRing, SigningKey, keys_of_secrets, outlives
 from app.security.links import LinkSigner
 from app.security.passwords import PasswordHasher
 from app.security.sealing import Sealer
 from app.security.secrets import development_secret
 from app.security.signing import CursorSigner
-from app.security.tokens import KeyRing, TokenIssuer
+from app.security.tokens import TokenIssuer
+from app.services import signing_keys
 from app.services.accounts import Accounts
 from app.services.addresses import Addresses
 from app.services.api_keys import ApiKeys
@@ -69,6 +72,7 @@ class Resources:
     post: Post
     social_login: SocialLogin
     cursors: CursorSigner
+    keys: KeyRing
     tail: EventTail
     hub: Hub
     files: Files
@@ -101,6 +105,7 @@ async def open_resources(settings: Settings, metrics: Metrics) -> AsyncIterator[
                 "hub": resources.hub.run(),
                 "key-uses": resources.key_uses.run(),
                 "loop-lag": _watch_loop(metrics),
+                "signing-keys": _follow_keys(resources),
             }.items()
         ]
         stack.push_async_callback(_end, tasks)
@@ -129,6 +134,37 @@ def secrets_of(settings: Settings) -> tuple[bytes, bytes | None]:
     return text.encode(), previous.get_secret_value().encode() if previous else None
 
 
+def open_keys(settings: Settings, of_secrets: Sequence[SigningKey]) -> KeyRing:
+    """Return the keys that access tokens are signed and verified by.
+
+    Where there are files, the secret's key signs until the first of them does.
+
+    Raises:
+        ValueError, OSError: the files cannot be used.
+    """
+    of_files = read_keys(settings.signing_keys_dir) if settings.signing_keys_dir else []
+    return KeyRing(
+        [*of_secrets, *of_files],
+        outlives=outlives(
+            timedelta(minutes=settings.access_token_minutes),
+            timedelta(seconds=settings.clock_leeway_seconds),
+        ),
+    )
+
+
+def _keys_of_secrets(settings: Settings) -> list[SigningKey]:
+    secret, previous = secrets_of(settings)
+    return keys_of_secrets(secret, *([previous] if previous else []))
+
+
+async def _follow_keys(resources: Resources) -> None:
+    folder = resources.settings.signing_keys_dir
+    if folder is not None:
+        of_secrets = _keys_of_secrets(resources.settings)
+        on_change = resources.authenticator.forget_tokens
+        await signing_keys.follow(folder, resources.keys, of_secrets, on_change)
+
+
 def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resources:
     secret, previous_secret = secrets_of(settings)
     secrets_known = [secret, *([previous_secret] if previous_secret else [])]
@@ -151,8 +187,9 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
         concurrency=settings.password_hash_concurrency, max_waiting=settings.password_hash_queue
     )
     stack.callback(passwords.close)
+    keys = open_keys(settings, _keys_of_secrets(settings))
     tokens = TokenIssuer(
-        KeyRing.from_secrets(*secrets_known),
+        keys,
         issuer=settings.token_issuer,
         audience=settings.token_audience,
         lifetime=timedelta(minutes=settings.access_token_minutes),
@@ -204,6 +241,7 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
             previous_secret=previous_secret,
         ),
         cursors=CursorSigner(secret),
+        keys=keys,
         tail=tail,
         hub=hub,
         files=Files(db, storage, settings),

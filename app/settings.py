@@ -145,6 +145,11 @@ class Settings(BaseSettings):
     secret_key_previous: SecretStr | None = Field(
         None, description="The key before the last rotation; still verifies, never signs."
     )
+    signing_keys_dir: Path | None = Field(
+        None,
+        description="Folder of PEM files that sign access tokens by ES256 or RS256; "
+        "`kingpost keys` makes them. Unset: HS256 by SECRET_KEY.",
+    )
     token_issuer: str = Field("kingpost", description="`iss` of the access tokens.")
     token_audience: str = Field("kingpost-api", description="`aud` of the access tokens.")
     access_token_minutes: int = Field(15, ge=1, le=1440, description="Life of an access token.")
@@ -157,6 +162,9 @@ class Settings(BaseSettings):
     )
     password_hash_queue: int = Field(
         64, ge=1, description="Sign-ins that may wait for a hash before the answer is 503."
+    )
+    audit_retention_days: int = Field(
+        400, ge=1, description="Days that the audit log is kept: a year, and time to look back."
     )
     cors_origins: CommaSeparated = Field(
         (), description="Origins allowed by CORS and on WebSockets, comma-separated."
@@ -218,6 +226,9 @@ class Settings(BaseSettings):
         "30/minute", description="Password changes and resets, per user or address."
     )
     rate_limit_upload: str = Field("300/minute", description="Uploads of files, per user.")
+    rate_limit_account_export: str = Field(
+        "6/hour", description="Exports of all of one's own data, per user."
+    )
     rate_limit_api_keys: str = Field(
         "30/minute", description="API keys made and rotated, per user."
     )

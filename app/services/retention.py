@@ -1,9 +1,10 @@
-"""Forgets what has had its time: events, answers, failed sign-ins, sessions, deleted items."""
+"""Forgets what has had its time: events, answers, sign-ins, sessions, deleted items, audit."""
 
 from datetime import timedelta
 
 from app.adapters.database import Database
 from app.clock import now
+from app.repositories.audit import AuditRepository
 from app.repositories.email_changes import EmailChangeRepository
 from app.repositories.events import EventRepository
 from app.repositories.idempotency import IdempotencyRepository
@@ -19,7 +20,9 @@ _JOBS_KEPT_FOR = timedelta(days=7)
 _FAILED_JOBS_KEPT_FOR = timedelta(days=30)  # dead letters: time to look and to retry
 
 
-async def sweep(db: Database, events_kept_for: timedelta) -> dict[str, int]:
+async def sweep(
+    db: Database, events_kept_for: timedelta, audit_kept_for: timedelta
+) -> dict[str, int]:
     """Delete what is older than it is kept; return how many rows of each kind went."""
     moment = now()
     gone: dict[str, int] = {}
@@ -38,6 +41,8 @@ async def sweep(db: Database, events_kept_for: timedelta) -> dict[str, int]:
         gone["email_changes"] = await EmailChangeRepository(connection).delete_before(moment)
     async with db.transaction() as connection:
         gone["items"] = await ItemRepository(connection).purge(moment - RESTORABLE_FOR)
+    async with db.transaction() as connection:
+        gone["audit"] = await AuditRepository(connection).delete_before(moment - audit_kept_for)
     async with db.transaction() as connection:
         gone["jobs"] = await JobRepository(connection).delete_finished(
             before=moment - _JOBS_KEPT_FOR, failed_before=moment - _FAILED_JOBS_KEPT_FOR
