@@ -29,7 +29,7 @@ from app.middleware.versions import VERSIONS, VersionNegotiation
 from app.observability.logging import configure_logging
 from app.observability.metrics import Metrics
 from app.resources import open_resources
-from app.routers import auth, console, events, health, items, metrics, users, ws
+from app.routers import auth, console, events, health, items, metrics, users, webhooks, ws
 from app.routers.dispatch import install_prefix_dispatch
 from app.routers.docs import add_documentation
 from app.routers.versioning import add_routes
@@ -43,6 +43,7 @@ RESOURCES = (
     auth.resource,
     users.resource,
     events.resource,
+    webhooks.resource,
 )
 
 

@@ -14,19 +14,25 @@ from app.adapters.database import Database
 from app.adapters.limits import RateLimiter
 from app.adapters.pubsub import PubSub, open_pubsub
 from app.adapters.redis import RedisLink, open_redis
+from app.adapters.webhooks import WebhookSender
 from app.events.hub import Hub
 from app.events.invalidation import forget_changed
 from app.events.presence import Presence
 from app.events.tail import EventTail
 from app.observability.metrics import Metrics
 from app.security.passwords import PasswordHasher
+from app.security.sealed_secrets import SecretSealer
 from app.security.secrets import development_secret
 from app.security.signing import CursorSigner
+from app.security.ssrf import is_public
 from app.security.tokens import KeyRing, TokenIssuer
 from app.services import retention
 from app.services.accounts import Accounts
 from app.services.authentication import Authenticator
 from app.services.sessions import Sessions
+from app.services.webhook_loop import WebhookLoop
+from app.services.webhook_turns import WebhookTurns
+from app.services.webhooks import Webhooks
 from app.settings import Settings
 from app.shutdown import drain_on_signal
 from app.version import VERSION
@@ -52,6 +58,8 @@ class Resources:
     cursors: CursorSigner
     tail: EventTail
     hub: Hub
+    webhooks: Webhooks
+    webhook_loop: WebhookLoop
     version: str = VERSION
     is_draining: bool = False
     started_at: float = field(default_factory=time.monotonic)
@@ -78,6 +86,7 @@ async def open_resources(settings: Settings, metrics: Metrics) -> AsyncIterator[
                 "pubsub": resources.pubsub.run(),
                 "event-tail": resources.tail.run(),
                 "hub": resources.hub.run(),
+                "webhooks": resources.webhook_loop.run(),
                 "loop-lag": _watch_loop(metrics),
                 "retention": retention.run(
                     resources.db, timedelta(hours=settings.event_retention_hours)
@@ -139,6 +148,12 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
     hub = Hub(db, pubsub, tail, authenticator, Presence(redis), settings, metrics)
     tail.listen(hub.deliver)
     metrics.refresh_with(lambda: _read_pool(metrics, db))
+    sender = WebhookSender(is_allowed=_anywhere if settings.webhooks_allow_private else is_public)
+    stack.callback(sender.close)
+    sealer = SecretSealer("webhook-secrets", secret, previous_secret)
+    webhooks = Webhooks(db, sender, sealer, settings)
+    webhook_loop = WebhookLoop(db, webhooks, WebhookTurns(db, webhooks, sender, metrics))
+    tail.listen(lambda _: webhook_loop.events_came())
     return Resources(
         settings=settings,
         metrics=metrics,
@@ -161,7 +176,13 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
         cursors=CursorSigner(secret),
         tail=tail,
         hub=hub,
+        webhooks=webhooks,
+        webhook_loop=webhook_loop,
     )
+
+
+def _anywhere(_address: str) -> bool:
+    return True
 
 
 async def _watch_loop(metrics: Metrics) -> None:

@@ -18,6 +18,7 @@ class EventKind(StrEnum):
     ITEM_RESTORED = "item.restored"
     USER_UPDATED = "user.updated"
     SESSION_ENDED = "session.ended"
+    WEBHOOK_DISABLED = "webhook.disabled"
 
 
 class Audience(StrEnum):

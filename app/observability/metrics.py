@@ -60,6 +60,18 @@ class Metrics:
             buckets=BUCKETS,
             registry=registry,
         )
+        self.webhook_attempts = Counter(
+            "webhook_attempts",
+            "Attempts to send a webhook.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.webhook_duration = Histogram(
+            "webhook_attempt_duration_seconds",
+            "How long an endpoint took to answer, or not to.",
+            buckets=(*BUCKETS, 15.0),
+            registry=registry,
+        )
         self.loop_lag = Histogram(
             "event_loop_lag_seconds",
             "How late a timer of the event loop fires.",

@@ -10,6 +10,7 @@ from app.models.users import User
 from app.repositories.items import ItemRepository
 from app.repositories.sessions import SessionRepository
 from app.repositories.users import UserRepository
+from app.repositories.webhooks import WebhookRepository
 from app.schemas.auth import PasswordChangeIn, RegisterIn
 from app.schemas.users import ProfilePatch, UserPatch
 from app.security.names import folded
@@ -147,7 +148,7 @@ class Accounts:
         return user
 
     async def delete(self, user_id: int) -> None:
-        """Delete an account: its items are deleted with it, its sessions end, its name is free.
+        """Delete an account with its items and webhooks: its sessions end, its name is free.
 
         The row stays without any personal data, as what it once owned refers to it.
 
@@ -176,6 +177,7 @@ class Accounts:
                 raise NotFound("There is no such user")
             await SessionRepository(connection).end(user_id)
             await ItemRepository(connection).delete_all_of(user_id)
+            await WebhookRepository(connection).delete_all_of(user_id)
         self._on_change(user_id)
 
 

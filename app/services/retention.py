@@ -1,4 +1,4 @@
-"""Forgets what has had its time: events, answers, failed sign-ins, sessions, deleted items."""
+"""Forgets what has had its time: events, answers, failed sign-ins, sessions, deleted items…"""
 
 import asyncio
 import logging
@@ -13,12 +13,14 @@ from app.repositories.idempotency import IdempotencyRepository
 from app.repositories.items import RESTORABLE_FOR, ItemRepository
 from app.repositories.login_failures import LoginFailureRepository
 from app.repositories.sessions import SessionRepository
+from app.repositories.webhook_deliveries import WebhookDeliveryRepository
 
 logger = logging.getLogger(__name__)
 
 ANSWERS_KEPT_FOR = timedelta(hours=24)
 _FAILURES_KEPT_FOR = timedelta(days=1)
 _SESSIONS_KEPT_FOR = timedelta(days=30)  # they tell which places an account is used from
+_DELIVERIES_KEPT_FOR = timedelta(days=15)  # longer than one is tried for
 _PAUSE = timedelta(hours=1)
 
 
@@ -40,6 +42,9 @@ async def sweep(db: Database, events_kept_for: timedelta) -> dict[str, int]:
         gone["tokens"] = await sessions.delete_tokens_before(moment)
     async with db.transaction() as connection:
         gone["items"] = await ItemRepository(connection).purge(moment - RESTORABLE_FOR)
+    async with db.transaction() as connection:
+        deliveries = WebhookDeliveryRepository(connection)
+        gone["deliveries"] = await deliveries.delete_before(moment - _DELIVERIES_KEPT_FOR)
     return gone
 
 

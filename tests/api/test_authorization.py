@@ -131,13 +131,14 @@ async def world_for(name: str, client: AsyncClient, app: FastAPI) -> World:
     owner = world.callers["owner"]
     assert owner
     item = await create_item(client, owner, visibility="private")
-    others = dict(world.others)
+    others = world.others
     for parameter, operation in MADE_BY.items():
         if f"{{{parameter}}}" in name:
             url = f"/api/v1{operation.removeprefix('POST ')}".format(item_id=item["id"])
             made = await client.post(url, json=BODIES[operation], headers=owner.headers)
-            others[parameter] = expect(made, 201)["id"]
-    return replace(world, item_id=item["id"], others=others)
+            if made.status_code != 409:  # else they have as many as they may: the last one will do
+                others[parameter] = expect(made, 201)["id"]
+    return replace(world, item_id=item["id"])
 
 
 def documented(app: FastAPI, version: str) -> list[str]:
