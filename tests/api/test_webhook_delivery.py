@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -86,7 +87,7 @@ async def test_nobody_gets_what_they_may_not_read(client: AsyncClient, app: Fast
         await client.post("/api/v1/auth/logout", headers=(await new_user(client)).headers)
         last = f"item:{(await create_item(client, owner))['id']}"
         for receiver in (own, strange, admins):
-            await until(lambda receiver=receiver: receiver.of(last))
+            await until(partial(receiver.of, last))
             assert receiver.of(f"item:{shown['id']}")
             assert "session.ended" not in {got.message["type"] for got in receiver.got}
         subject = f"item:{hidden['id']}"
