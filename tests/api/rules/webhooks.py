@@ -26,5 +26,5 @@ rules = Rules(
         "PATCH /webhooks/{webhook_id}": {"events": ["item.created"]},
         "POST /webhooks/{webhook_id}/replay": {"since": "2026-01-01T00:00:00Z"},
     },
-    made_by={"webhook_id": "POST /webhooks", "delivery_id": "POST /items"},
+    made_by={"webhook_id": "POST /webhooks"},
 )
