@@ -21,7 +21,7 @@ from app.events.presence import Presence
 from app.events.tail import EventTail
 from app.observability.metrics import Metrics
 from app.security.passwords import PasswordHasher
-from app.security.sealed_secrets import SecretSealer
+from app.security.sealed import Sealer
 from app.security.secrets import development_secret
 from app.security.signing import CursorSigner
 from app.security.ssrf import is_public
@@ -145,9 +145,10 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
     metrics.refresh_with(lambda: _read_pool(metrics, db))
     sender = WebhookSender(is_allowed=_anywhere if settings.webhooks_allow_private else is_public)
     stack.callback(sender.close)
-    sealer = SecretSealer("webhook-secrets", secret, previous_secret)
+    sealer = Sealer("webhooks", secret, previous_secret)
     webhooks = Webhooks(db, sender, sealer, settings)
-    webhook_loop = WebhookLoop(db, webhooks, WebhookTurns(db, webhooks, sender, metrics))
+    turns = WebhookTurns(db, webhooks, sender, metrics, lease_seconds=settings.job_lease_seconds)
+    webhook_loop = WebhookLoop(db, webhooks, turns)
     tail.listen(lambda _: webhook_loop.events_came())
     return Resources(
         settings=settings,

@@ -10,7 +10,7 @@ from typing import Any
 
 from standardwebhooks import Webhook
 
-DEADLINE = 10.0  # seconds
+DEADLINE = 30.0  # seconds; of a busy machine, starting a process
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from app.dependencies.auth import CurrentUser
+from app.dependencies.idempotency import IdempotentRoute
 from app.dependencies.limits import rate_limit
 from app.dependencies.pages import CursorPage, OffsetPage
 from app.dependencies.resources import CurrentResources
@@ -26,11 +27,19 @@ from app.schemas.webhooks import (
     WebhookPatch,
 )
 
+
+class SecretOnceRoute(IdempotentRoute):
+    """Keeps the answer for a repeat without the secret in it."""
+
+    unkept_fields = frozenset({"secret"})
+
+
 router = APIRouter(prefix="/webhooks", tags=["webhooks"])
+creating = APIRouter(prefix="/webhooks", tags=["webhooks"], route_class=SecretOnceRoute)
 by_offset = APIRouter(prefix="/webhooks", tags=["webhooks"])
 by_cursor = APIRouter(prefix="/webhooks", tags=["webhooks"])
 
-resource = Resource(shared=(router,), v1=(by_offset,), v2=(by_cursor,))
+resource = Resource(shared=(router, creating), v1=(by_offset,), v2=(by_cursor,))
 
 WebhookId = Annotated[int, Path(ge=1, le=2**63 - 1, description="The webhook's id.", examples=[42])]
 DeliveryId = Annotated[
@@ -62,7 +71,7 @@ async def list_webhooks(caller: CurrentUser, resources: CurrentResources) -> Any
     return {"items": await resources.webhooks.of(caller)}
 
 
-@router.post(
+@creating.post(
     "",
     response_model=WebhookCreated,
     status_code=201,
@@ -79,7 +88,8 @@ async def create_webhook(
 ) -> Any:
     """Have the events that you may read sent to an address, from now on.
 
-    The answer has the secret that messages are signed with; it is not shown again.
+    The answer has the secret that messages are signed with; it is not shown again, and null where
+    the request is repeated under its `Idempotency-Key`.
     """
     endpoint, secret = await resources.webhooks.create(caller, body)
     response.headers["Location"] = f"{request.url.path}/{endpoint.id}"

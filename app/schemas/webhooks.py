@@ -92,7 +92,10 @@ class WebhookOut(Output):
 class WebhookCreated(WebhookOut):
     """A new endpoint, with the secret that its messages are signed with."""
 
-    secret: str = Field(examples=["whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD5fNM1g0uW1A="])
+    secret: str | None = Field(
+        description="Null in the answer to a repeated request.",
+        examples=["whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD5fNM1g0uW1A="],
+    )
 
 
 class SecretOut(Output):

@@ -32,7 +32,6 @@ class WebhookLoop:
 
     def __init__(self, db: Database, webhooks: Webhooks, turns: WebhookTurns) -> None:
         self._db = db
-        self._webhooks = webhooks
         webhooks.on_change = self.wake
         self._dispatcher = WebhookDispatcher(db)
         self._turns = turns
@@ -52,13 +51,9 @@ class WebhookLoop:
 
     async def run(self) -> None:
         """Dispatch and send until cancelled; while the database is away, keep trying."""
-        is_resealed = False
         async with asyncio.TaskGroup() as tasks:
             while True:
                 try:
-                    if not is_resealed:
-                        await self._webhooks.reseal()
-                        is_resealed = True
                     pause = await self._round(tasks)
                 except DomainError as error:
                     logger.warning("webhooks wait: %s", error.title)

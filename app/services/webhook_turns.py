@@ -29,7 +29,7 @@ from app.observability.metrics import Metrics
 from app.repositories.webhook_deliveries import Due, WebhookDeliveryRepository
 from app.repositories.webhooks import WebhookRepository
 from app.security.principal import Role
-from app.security.sealed_secrets import Unsealable
+from app.security.sealed import Unsealable
 from app.security.ssrf import UnsafeTarget
 from app.security.webhook_signing import signed_headers
 from app.services.webhook_schedule import Verdict, judge
@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 AT_ONCE = 2  # messages on their way to one endpoint
 PATIENCE = 3  # attempts for which what follows of the same subject waits
-LEASE = timedelta(seconds=45)  # longer than an attempt takes; renewed after each
+_HEARTBEATS = 3  # in a lease
 _LONGEST_TURN = 30.0  # seconds, then others may have theirs
 _BATCH = 100
 _RELEASE_SECONDS = 1.0
@@ -66,11 +66,14 @@ class WebhookTurns:
         webhooks: Webhooks,
         sender: WebhookSender,
         metrics: Metrics,
+        *,
+        lease_seconds: float,
     ) -> None:
         self._db = db
         self._webhooks = webhooks
         self._sender = sender
         self._metrics = metrics
+        self._lease = timedelta(seconds=lease_seconds)
         self.process = secrets.token_hex(8)
 
     async def lease(self, *, failing: bool, limit: int) -> list[WebhookEndpoint]:
@@ -79,16 +82,16 @@ class WebhookTurns:
             return []
         async with self._db.transaction() as connection:
             return await WebhookRepository(connection).lease(
-                self.process, now() + LEASE, failing=failing, limit=limit
+                self.process, now() + self._lease, failing=failing, limit=limit
             )
 
     async def take(self, endpoint: WebhookEndpoint) -> None:
         """Send an endpoint what is due, and give its lease back."""
         try:
             await self._send_what_is_due(endpoint)
-        except DomainError as error:
-            logger.warning("webhook %d: %s", endpoint.id, error.title)
-        except Exception:
+        except* DomainError:
+            logger.warning("webhook %d waits: the database is away", endpoint.id)
+        except* Exception:
             logger.exception("webhook %d could not be served", endpoint.id)
         finally:
             await self._release(endpoint)
@@ -100,17 +103,30 @@ class WebhookTurns:
                 await WebhookRepository(connection).release(endpoint.id, self.process)
 
     async def _send_what_is_due(self, endpoint: WebhookEndpoint) -> None:
-        ends_at = time.monotonic() + _LONGEST_TURN
-        turn = _Turn(self, endpoint, ends_at)
-        async with await self._sender.connection() as connection:
-            while time.monotonic() < ends_at and not turn.is_over:
+        turn = _Turn(self, endpoint, time.monotonic() + _LONGEST_TURN)
+        async with asyncio.TaskGroup() as beside, await self._sender.connection() as connection:
+            heart = beside.create_task(self._keep_lease(turn))
+            while not turn.is_over:
                 due, roles = await self._due(endpoint)
                 if not due:
-                    return
+                    break
                 if roles is None or not endpoint.is_active:
                     await self._cancel(endpoint)
-                    return
+                    break
                 await turn.run(connection, due, is_admin=Role.ADMIN.value in roles)
+            heart.cancel()
+
+    async def _keep_lease(self, turn: "_Turn") -> None:
+        """Extend the lease until cancelled; where it was lost, end the turn."""
+        while True:
+            await asyncio.sleep(self._lease.total_seconds() / _HEARTBEATS)
+            with contextlib.suppress(DomainError):  # away for a moment; the lease lasts longer
+                async with self._db.transaction() as connection:
+                    is_ours = await WebhookRepository(connection).keep_lease(
+                        turn.endpoint.id, self.process, now() + self._lease, {}
+                    )
+                if not is_ours:
+                    turn.end()
 
     async def _due(self, endpoint: WebhookEndpoint) -> tuple[list[Due], list[str] | None]:
         async with self._db.read() as connection:
@@ -190,7 +206,7 @@ class WebhookTurns:
                 await webhooks.disable(endpoint, verdict.disable)
                 await deliveries.cancel_pending(endpoint.id, OFF)
             is_ours = await webhooks.keep_lease(
-                endpoint.id, self.process, moment + LEASE, {"failing_since": failing_since}
+                endpoint.id, self.process, moment + self._lease, {"failing_since": failing_since}
             )
         outcome = "retried" if verdict.status is DeliveryStatus.PENDING else verdict.status.value
         self._metrics.webhook_attempts.labels(outcome).inc()
@@ -199,13 +215,21 @@ class WebhookTurns:
 
 
 class _Turn:
-    """The state of a turn: the endpoint as it is by now, and whether to stop."""
+    """The state of a turn: the endpoint as it is by now, and whether it is over."""
 
     def __init__(self, turns: WebhookTurns, endpoint: WebhookEndpoint, ends_at: float) -> None:
         self._turns = turns
-        self._endpoint = endpoint
         self._ends_at = ends_at
-        self.is_over = False
+        self.endpoint = endpoint
+
+    @property
+    def is_over(self) -> bool:
+        """True once no further message may be begun."""
+        return time.monotonic() >= self._ends_at
+
+    def end(self) -> None:
+        """Begin no further message."""
+        self._ends_at = 0.0
 
     async def run(self, connection: Any, due: Sequence[Due], *, is_admin: bool) -> None:
         """Send a batch, each subject's messages one after the other."""
@@ -222,7 +246,7 @@ class _Turn:
     ) -> None:
         while waiting:
             chain = waiting.popleft()
-            while chain and not self.is_over and time.monotonic() < self._ends_at:
+            while chain and not self.is_over:
                 due = chain.popleft()
                 if not _may_have(due, is_admin=is_admin):
                     await self._turns.withhold(due.delivery)
@@ -231,11 +255,10 @@ class _Turn:
 
     async def _send(self, connection: Any, delivery: WebhookDelivery) -> bool:
         """Send one message; tell whether what follows of its subject may go now."""
-        made = await self._turns.attempt(connection, self._endpoint, delivery)
-        verdict, self._endpoint, may_go_on = await self._turns.settle(
-            self._endpoint, delivery, made
-        )
-        self.is_over = self.is_over or not may_go_on
+        made = await self._turns.attempt(connection, self.endpoint, delivery)
+        verdict, self.endpoint, may_go_on = await self._turns.settle(self.endpoint, delivery, made)
+        if not may_go_on:
+            self.end()
         return verdict.status is not DeliveryStatus.PENDING or delivery.attempt + 1 >= PATIENCE
 
 

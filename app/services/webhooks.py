@@ -21,7 +21,7 @@ from app.repositories.webhook_deliveries import WebhookDeliveryRepository
 from app.repositories.webhooks import Recipient, WebhookRepository
 from app.schemas.webhooks import TEST_KIND, ReplayIn, WebhookIn, WebhookPatch
 from app.security.principal import Principal
-from app.security.sealed_secrets import SecretSealer, Unsealable
+from app.security.sealed import Sealer, Unsealable
 from app.security.ssrf import Target, UnsafeTarget, parse_target
 from app.security.webhook_signing import new_signing_secret
 from app.services.webhook_dispatch import delivery_row, message, rows_for
@@ -37,7 +37,7 @@ class Webhooks:
     """What accounts do with their endpoints."""
 
     def __init__(
-        self, db: Database, sender: WebhookSender, sealer: SecretSealer, settings: Settings
+        self, db: Database, sender: WebhookSender, sealer: Sealer, settings: Settings
     ) -> None:
         self._db = db
         self._sender = sender
@@ -294,7 +294,7 @@ class Webhooks:
     async def reseal(self) -> int:
         """Seal anew what is sealed under the previous SECRET_KEY; return how many endpoints."""
         async with self._db.read() as connection:
-            found = await WebhookRepository(connection).sealed_otherwise(self._sealer.mark)
+            found = await WebhookRepository(connection).sealed_otherwise(self._sealer.prefix)
         resealed = 0
         for endpoint in found:
             values = self._resealed(endpoint)

@@ -3,11 +3,13 @@
 import asyncio
 from typing import Any
 
+import openapi_spec_validator
 import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient
 from sqlalchemy import text
 
+from app.schemas.webhooks import KINDS
 from app.services import retention
 from tests.api.hooks import hooked
 from tests.conftest import MakeApp, MakeClient
@@ -81,6 +83,21 @@ async def test_the_secret_is_shown_at_creation_and_rotation_only(
     for secret in secrets:
         for place in (read, listed, kept):
             assert secret.removeprefix("whsec_") not in place
+
+
+async def test_a_repeated_request_makes_one_endpoint_and_keeps_no_secret(
+    client: AsyncClient, app: FastAPI, owner: Tokens
+) -> None:
+    headers = owner.headers | {"Idempotency-Key": "once"}
+    first = expect(await client.post("/api/v1/webhooks", json=OFF, headers=headers), 201)
+    second = expect(await client.post("/api/v1/webhooks", json=OFF, headers=headers), 201)
+    assert second == first | {"secret": None}
+    async with app.state.resources.db.read() as connection:
+        kept = await connection.execute(
+            text("SELECT body FROM idempotency_keys WHERE scope = :scope"),
+            {"scope": f"user:{owner.account.id}"},
+        )
+        assert b"whsec_" not in bytes(kept.scalar_one())
 
 
 @pytest.mark.parametrize(
@@ -278,3 +295,18 @@ async def test_the_log_is_forgotten_after_a_while_but_not_what_is_to_be_sent(
         gone = await retention.sweep(app.state.resources.db, timedelta(days=1))
         assert gone["deliveries"] >= 1
         assert await hook.log() == []
+
+
+async def test_openapi_declares_every_kind_of_event(client: AsyncClient) -> None:
+    for path in ("/openapi.json", "/api/v1/openapi.json", "/api/v2/openapi.json"):
+        document = (await client.get(path)).json()
+        declared = document["webhooks"]
+        assert set(declared) == {*KINDS, "webhook.test"}
+        schemas = document["components"]["schemas"]
+        for kind, operations in declared.items():
+            content = operations["post"]["requestBody"]["content"]["application/json"]
+            schema = schemas[content["schema"]["$ref"].rpartition("/")[2]]
+            assert schema["properties"]["type"]["const"] == kind
+            names = {each["name"] for each in operations["post"]["parameters"]}
+            assert names == {"webhook-id", "webhook-timestamp", "webhook-signature"}
+    openapi_spec_validator.validate(document)

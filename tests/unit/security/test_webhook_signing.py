@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from app.security.sealed_secrets import SecretSealer, Unsealable
+from app.security.sealed import Sealer, Unsealable
 from app.security.webhook_signing import new_signing_secret, signed_headers
 
 BODY = '{"type":"item.created","data":{"name":"Schöner Tisch"}}'.encode()
@@ -55,7 +55,7 @@ def test_a_secret_has_256_random_bits_behind_a_prefix() -> None:
 
 
 def test_a_sealed_secret_opens_again_and_never_looks_the_same() -> None:
-    sealer = SecretSealer("webhooks", OLD)
+    sealer = Sealer("webhooks", OLD)
     first, second = sealer.seal("whsec_x", "user:1"), sealer.seal("whsec_x", "user:1")
     assert first != second
     assert "whsec" not in first
@@ -63,22 +63,22 @@ def test_a_sealed_secret_opens_again_and_never_looks_the_same() -> None:
 
 
 def test_it_opens_with_the_previous_key_and_is_then_sealed_under_the_new_one() -> None:
-    sealed = SecretSealer("webhooks", OLD).seal("whsec_x", "user:1")
-    both = SecretSealer("webhooks", NEW, OLD)
+    sealed = Sealer("webhooks", OLD).seal("whsec_x", "user:1")
+    both = Sealer("webhooks", NEW, OLD)
     assert both.open(sealed, "user:1") == "whsec_x"
-    assert not sealed.startswith(both.mark)
-    assert both.seal("whsec_x", "user:1").startswith(both.mark)
+    assert not sealed.startswith(both.prefix)
+    assert both.seal("whsec_x", "user:1").startswith(both.prefix)
     with pytest.raises(Unsealable):
-        SecretSealer("webhooks", NEW).open(sealed, "user:1")
+        Sealer("webhooks", NEW).open(sealed, "user:1")
 
 
 def test_it_opens_nowhere_else() -> None:
-    sealer = SecretSealer("webhooks", OLD)
+    sealer = Sealer("webhooks", OLD)
     sealed = sealer.seal("whsec_x", "user:1")
     changed = sealed[:-2] + ("A" if sealed[-2] != "A" else "B") + sealed[-1]
     for text, context in ((sealed, "user:2"), (changed, "user:1")):
         with pytest.raises(Unsealable):
             sealer.open(text, context)
-    other_purpose = SecretSealer("mail", OLD)
+    other_purpose = Sealer("mail", OLD)
     with pytest.raises(Unsealable):
         other_purpose.open(sealed, "user:1")
