@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import re
 import time
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -12,7 +14,9 @@ from fastapi import FastAPI
 from httpx import AsyncClient
 from sqlalchemy import text
 
+from app.services import webhook_loop
 from tests.api.hooks import Hook, hooked
+from tests.backends import ROOT
 from tests.conftest import SECRET_KEY, MakeApp, MakeClient
 from tests.factories import Tokens, admin, create_item, give_roles, new_user
 from tests.receivers import Received, answering, receiving, until
@@ -385,3 +389,43 @@ def _moment(app: FastAPI, moment: datetime) -> Any:
     if app.state.resources.db.is_postgres:
         return moment
     return moment.replace(tzinfo=None).isoformat(" ")
+
+
+async def test_the_receiver_of_the_documentation_verifies(
+    client: AsyncClient, owner: Tokens
+) -> None:
+    page = (ROOT / "docs/webhooks.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(example, names)
+    async with receiving() as receiver, hooked(client, owner, receiver, "user.updated") as hook:
+        await hook.call("test")
+        (got,) = await until(lambda: receiver.got)
+        assert names["receive"](hook.secret, got.headers, got.body)["type"] == "webhook.test"
+
+
+async def test_those_that_fail_leave_room_for_the_others(
+    client: AsyncClient, app: FastAPI, owner: Tokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhook_loop, "_SLOTS", 2)
+    monkeypatch.setattr(webhook_loop, "_FAILING_SLOTS", 1)
+    held = asyncio.Event()
+
+    async def hang(_: Received, writer: asyncio.StreamWriter) -> None:
+        await held.wait()
+
+    async with AsyncExitStack() as stack:
+        slow = await stack.enter_async_context(receiving())
+        live = await stack.enter_async_context(receiving())
+        slow.answer = hang
+        for _ in range(3):
+            hook = await stack.enter_async_context(hooked(client, owner, slow, "item.created"))
+            await set_endpoint(app, hook, "failing_since = created_at")
+        await stack.enter_async_context(hooked(client, owner, live, "item.created"))
+        try:
+            item = await create_item(client, owner)
+            await until(lambda: live.of(f"item:{item['id']}"))
+            await until(lambda: slow.got)
+            assert len(slow.got) == 1
+        finally:
+            held.set()
