@@ -1,6 +1,6 @@
 """All SQL of webhook endpoints, and of how far the outbox was read for them."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -60,11 +60,15 @@ class WebhookRepository:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
 
-    async def get(self, endpoint_id: int, owner_id: int) -> WebhookEndpoint | None:
-        """Return an endpoint of an account, or None."""
+    async def get(
+        self, endpoint_id: int, owner_id: int, *, hold: bool = False
+    ) -> WebhookEndpoint | None:
+        """Return an endpoint of an account, or None; held, it cannot be deleted meanwhile."""
         statement = select(webhook_endpoints).where(
             _COLUMNS.id == endpoint_id, _COLUMNS.owner_id == owner_id
         )
+        if hold:
+            statement = statement.with_for_update(read=True, key_share=True)
         row = (await self._connection.execute(statement)).first()
         return WebhookEndpoint._make(row) if row else None
 
@@ -112,6 +116,22 @@ class WebhookRepository:
         )
         row = (await self._connection.execute(statement)).first()
         return WebhookEndpoint._make(row) if row else None
+
+    async def rotate(
+        self, endpoint_id: int, owner_id: int, secret: str, previous_expires_at: datetime
+    ) -> bool:
+        """Give an endpoint a new secret beside its last one; tell whether there is one."""
+        statement = (
+            update(webhook_endpoints)
+            .where(_COLUMNS.id == endpoint_id, _COLUMNS.owner_id == owner_id)
+            .values(
+                previous_secret=_COLUMNS.secret,
+                secret=secret,
+                previous_expires_at=previous_expires_at,
+                updated_at=now(),
+            )
+        )
+        return (await self._connection.execute(statement)).rowcount == 1
 
     async def delete(self, endpoint_id: int, owner_id: int) -> bool:
         """Delete an endpoint with its log; tell whether there was one."""
@@ -176,6 +196,16 @@ class WebhookRepository:
             .order_by(_COLUMNS.id)
         )
         return [Recipient._make(row) for row in await self._connection.execute(statement)]
+
+    async def hold(self, endpoint_ids: Collection[int]) -> set[int]:
+        """Return which of these endpoints there still are; they cannot be deleted meanwhile."""
+        statement = (
+            select(_COLUMNS.id)
+            .where(_COLUMNS.id.in_(endpoint_ids))
+            .order_by(_COLUMNS.id)
+            .with_for_update(read=True, key_share=True)
+        )
+        return set((await self._connection.execute(statement)).scalars())
 
     async def roles_of_active(self, owner_id: int) -> list[str] | None:
         """Return an account's roles as of now; None where it may nothing any more."""

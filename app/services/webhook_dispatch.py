@@ -147,7 +147,10 @@ class WebhookDispatcher:
             # After the events: an endpoint that was there before one of them is seen.
             recipients = await webhooks.recipients()
             until, rows = _deliveries(settled, recipients)
-            await WebhookDeliveryRepository(connection).add(rows)
+            there = await webhooks.hold({row["endpoint_id"] for row in rows}) if rows else set()
+            await WebhookDeliveryRepository(connection).add(
+                [row for row in rows if row["endpoint_id"] in there]
+            )
             if max(start, until) > position:
                 await webhooks.set_position(max(start, until))
         if settled and (until < settled[-1].id or len(visible) == _BATCH):

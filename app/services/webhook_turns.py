@@ -201,13 +201,15 @@ class WebhookTurns:
                 WebhookDeliveryRepository(connection),
                 WebhookRepository(connection),
             )
-            await deliveries.settle(delivery, _columns(delivery, made, verdict))
-            if verdict.disable is not None:
-                await webhooks.disable(endpoint, verdict.disable)
-                await deliveries.cancel_pending(endpoint.id, OFF)
+            # The endpoint first, as whoever deletes it does: else each could wait for the other.
             is_ours = await webhooks.keep_lease(
                 endpoint.id, self.process, moment + self._lease, {"failing_since": failing_since}
             )
+            if verdict.disable is not None:
+                await webhooks.disable(endpoint, verdict.disable)
+            await deliveries.settle(delivery, _columns(delivery, made, verdict))
+            if verdict.disable is not None:
+                await deliveries.cancel_pending(endpoint.id, OFF)
         outcome = "retried" if verdict.status is DeliveryStatus.PENDING else verdict.status.value
         self._metrics.webhook_attempts.labels(outcome).inc()
         may_go_on = is_ours and verdict.disable is None

@@ -1,5 +1,6 @@
 """The rules of webhook endpoints: whose they are, where they may go, and sending once more."""
 
+import contextlib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -141,15 +142,10 @@ class Webhooks:
         """
         secret = new_signing_secret()
         expires_at = now() + PREVIOUS_SIGNS_FOR
-        before = await self.get(endpoint_id, owner)
-        values = {
-            "secret": self._seal(owner.user_id, secret),
-            "previous_secret": before.secret,
-            "previous_expires_at": expires_at,
-        }
+        sealed = self._seal(owner.user_id, secret)
         async with self._db.transaction() as connection:
             repository = WebhookRepository(connection)
-            if await repository.change(endpoint_id, owner.user_id, values) is None:
+            if not await repository.rotate(endpoint_id, owner.user_id, sealed, expires_at):
                 raise NotFound(_NO_ENDPOINT)
         return secret, expires_at
 
@@ -288,7 +284,8 @@ class Webhooks:
         context = _context(endpoint.owner_id)
         opened = [self._sealer.open(endpoint.secret, context)]
         if endpoint.previous_secret and (endpoint.previous_expires_at or now()) > now():
-            opened.append(self._sealer.open(endpoint.previous_secret, context))
+            with contextlib.suppress(Unsealable):  # perhaps that is why it was rotated
+                opened.append(self._sealer.open(endpoint.previous_secret, context))
         return opened
 
     async def reseal(self) -> int:
@@ -358,7 +355,9 @@ async def _own(connection: Connection, endpoint_id: int, owner: Principal) -> We
 async def _own_active(
     connection: Connection, endpoint_id: int, owner: Principal
 ) -> WebhookEndpoint:
-    endpoint = await _own(connection, endpoint_id, owner)
+    endpoint = await WebhookRepository(connection).get(endpoint_id, owner.user_id, hold=True)
+    if endpoint is None:
+        raise NotFound(_NO_ENDPOINT)
     if not endpoint.is_active:
         raise Conflict("The webhook is off; switch it on first")
     return endpoint

@@ -1,6 +1,7 @@
 """Webhooks under faults: killed workers, transactions that commit late, a database that is away."""
 
 import asyncio
+import logging
 import signal
 from functools import partial
 from typing import Any
@@ -8,8 +9,13 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient
-from sqlalchemy import text
+from sqlalchemy import event, text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.clock import now
+from app.models.webhooks import DeliveryStatus
+from app.repositories.webhook_deliveries import WebhookDeliveryRepository
+from app.repositories.webhooks import WebhookRepository
 from tests.api.hooks import hooked
 from tests.conftest import SECRET_KEY, MakeApp, MakeClient, MakeSettings
 from tests.factories import create_item, new_user
@@ -51,7 +57,7 @@ async def test_however_often_the_worker_is_killed_each_event_arrives(
     async with receiving() as receiver, hooked(client, owner, receiver, "item.created") as hook:
         receiver.answer = take_a_while
         with worker(make_settings(), **SENDING) as found:
-            for kill in range(1, 4):
+            for kill in range(1, 3):
                 items += [(await create_item(client, owner))["id"] for _ in range(15)]
                 await until(partial(has_got, receiver, kill * 10))
                 found.end(signal.SIGKILL)
@@ -97,3 +103,77 @@ async def test_an_event_that_was_rolled_back_holds_nothing_up(
             await late.execute(text("SELECT nextval('events_id_seq')"))
         item = await create_item(client, owner)
         await until(lambda: receiver.of(f"item:{item['id']}"))
+
+
+async def test_endpoints_that_are_deleted_all_the_time_hold_nobody_up(
+    client: AsyncClient, app: FastAPI
+) -> None:
+    owner = await new_user(client)
+    logged: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: logged.append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger("app.services").addHandler(handler)
+    try:
+        async with receiving() as receiver, hooked(client, owner, receiver, "item.created") as hook:
+
+            async def come_and_go() -> None:
+                for _ in range(5):
+                    async with hooked(client, owner, receiver, "item.created") as other:
+                        await create_item(client, owner)
+                        await other.call("test")
+
+            await asyncio.gather(*(come_and_go() for _ in range(4)))
+            await hook.settled("succeeded", 20)
+    finally:
+        logging.getLogger("app.services").removeHandler(handler)
+    assert logged == []
+
+
+async def test_the_queries_of_the_log_and_of_the_turns_use_indexes(
+    client: AsyncClient, app: FastAPI
+) -> None:
+    owner = await new_user(client)
+    async with hooked(client, owner, "https://1.1.1.1/", "item.created") as hook:
+        await hook.patch(is_active=False)
+        async with app.state.resources.db.engine.connect() as connection:
+            await connection.begin()  # and rolled back at the end
+            await connection.execute(
+                text(
+                    "INSERT INTO webhook_deliveries (endpoint_id, event_id, message_id, kind,"
+                    " subject, grounds, payload, status, next_attempt_at, created_at)"
+                    " SELECT :id, n, n, 'item.created', 'item:' || n % 1000, 'own', '{}',"
+                    " CASE WHEN n % 100 = 0 THEN 'pending' ELSE 'succeeded' END, now(), now()"
+                    " FROM generate_series(1, 30000) AS n"
+                ),
+                {"id": hook.id},
+            )
+            await connection.execute(text("ANALYZE webhook_deliveries"))
+            plans = await plans_of(connection, hook.id)
+    assert len(plans) == 6
+    for plan in plans:
+        assert "Seq Scan on webhook_deliveries" not in plan, plan
+
+
+async def plans_of(connection: AsyncConnection, endpoint_id: int) -> list[str]:
+    """Return how PostgreSQL answers each question about deliveries."""
+    asked: list[tuple[str, Any]] = []
+
+    def note(*call: Any) -> None:
+        asked.append((call[2], call[3]))
+
+    sync = connection.sync_connection
+    assert sync
+    event.listen(sync, "before_cursor_execute", note)
+    deliveries, webhooks = WebhookDeliveryRepository(connection), WebhookRepository(connection)
+    await deliveries.page(endpoint_id, None, limit=20)
+    await deliveries.page(endpoint_id, DeliveryStatus.FAILED, limit=20, before_id=10_000)
+    await deliveries.count(endpoint_id, DeliveryStatus.PENDING)
+    await deliveries.due(endpoint_id, patience=3, limit=100)
+    await webhooks.standing()
+    await webhooks.lease("nobody", now(), failing=False, limit=1)
+    event.remove(sync, "before_cursor_execute", note)
+    plans = []
+    for statement, values in asked:
+        found = await connection.exec_driver_sql(f"EXPLAIN {statement}", values)
+        plans.append("\n".join(found.scalars()))
+    return plans
