@@ -62,6 +62,7 @@ async def test_each_kind_goes_when_its_time_has_come(client: AsyncClient, app: F
         "tokens": 1,
         "items": 0,
         "jobs": 0,
+        "deliveries": 0,
     }
     assert swept["failures"] == 2
     for table in (idempotency_keys, login_failures, one_time_tokens):
