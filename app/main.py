@@ -38,6 +38,7 @@ from app.routers import (
     items,
     jobs,
     metrics,
+    oidc,
     users,
     webhooks,
     ws,
@@ -53,6 +54,7 @@ from app.version import VERSION
 RESOURCES = (
     items.resource,
     auth.resource,
+    oidc.resource,
     users.resource,
     events.resource,
     jobs.resource,

@@ -12,6 +12,7 @@ from datetime import timedelta
 from app.adapters.cache import Cache, open_cache
 from app.adapters.database import Database
 from app.adapters.limits import RateLimiter
+from app.adapters.oidc import Providers
 from app.adapters.pubsub import PubSub, open_pubsub
 from app.adapters.redis import RedisLink, open_redis
 from app.adapters.webhooks import WebhookSender
@@ -29,6 +30,7 @@ from app.security.tokens import KeyRing, TokenIssuer
 from app.services.accounts import Accounts
 from app.services.authentication import Authenticator
 from app.services.sessions import Sessions
+from app.services.social_login import SocialLogin
 from app.services.webhook_loop import WebhookLoop
 from app.services.webhook_turns import WebhookTurns
 from app.services.webhooks import Webhooks
@@ -54,6 +56,7 @@ class Resources:
     authenticator: Authenticator
     accounts: Accounts
     sessions: Sessions
+    social_login: SocialLogin
     cursors: CursorSigner
     tail: EventTail
     hub: Hub
@@ -125,6 +128,8 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
     stack.push_async_callback(cache.close)
     pubsub = open_pubsub(redis)
     stack.push_async_callback(pubsub.close)
+    providers = Providers(settings)
+    stack.push_async_callback(providers.close)
     passwords = PasswordHasher(
         concurrency=settings.password_hash_concurrency, max_waiting=settings.password_hash_queue
     )
@@ -168,6 +173,14 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
             secret=secret,
             previous_secret=previous_secret,
             idle_life=timedelta(days=settings.refresh_token_days),
+        ),
+        social_login=SocialLogin(
+            db,
+            providers,
+            authenticator,
+            settings,
+            secret=secret,
+            previous_secret=previous_secret,
         ),
         cursors=CursorSigner(secret),
         tail=tail,
