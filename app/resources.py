@@ -32,6 +32,7 @@ from app.services.authentication import Authenticator
 from app.services.sessions import Sessions
 from app.services.social_login import SocialLogin
 from app.services.webhook_loop import WebhookLoop
+from app.services.webhook_secrets import WebhookSecrets
 from app.services.webhook_turns import WebhookTurns
 from app.services.webhooks import Webhooks
 from app.settings import Settings
@@ -61,6 +62,7 @@ class Resources:
     tail: EventTail
     hub: Hub
     webhooks: Webhooks
+    webhook_secrets: WebhookSecrets
     webhook_loop: WebhookLoop
     version: str = VERSION
     is_draining: bool = False
@@ -150,9 +152,9 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
     metrics.refresh_with(lambda: _read_pool(metrics, db))
     sender = WebhookSender(is_allowed=_anywhere if settings.webhooks_allow_private else is_public)
     stack.callback(sender.close)
-    sealer = Sealer("webhooks", secret, previous_secret)
-    webhooks = Webhooks(db, sender, sealer, settings)
-    turns = WebhookTurns(db, webhooks, sender, metrics, lease_seconds=settings.job_lease_seconds)
+    webhook_secrets = WebhookSecrets(db, Sealer("webhooks", secret, previous_secret))
+    webhooks = Webhooks(db, sender, webhook_secrets, settings)
+    turns = WebhookTurns(db, webhooks, webhook_secrets, sender, metrics, settings)
     webhook_loop = WebhookLoop(db, webhooks, turns)
     tail.listen(lambda _: webhook_loop.events_came())
     return Resources(
@@ -186,6 +188,7 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
         tail=tail,
         hub=hub,
         webhooks=webhooks,
+        webhook_secrets=webhook_secrets,
         webhook_loop=webhook_loop,
     )
 

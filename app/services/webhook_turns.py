@@ -7,12 +7,12 @@ process that dies loses its lease, and what it had not settled is sent again by 
 import asyncio
 import contextlib
 import logging
-import secrets
 import time
 from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from secrets import token_hex
 from typing import Any
 
 from app.adapters.database import Database
@@ -33,7 +33,9 @@ from app.security.sealed import Unsealable
 from app.security.ssrf import UnsafeTarget
 from app.security.webhook_signing import signed_headers
 from app.services.webhook_schedule import Verdict, judge
+from app.services.webhook_secrets import WebhookSecrets
 from app.services.webhooks import OFF, Webhooks
+from app.settings import Settings
 from app.version import VERSION
 
 logger = logging.getLogger(__name__)
@@ -64,17 +66,19 @@ class WebhookTurns:
         self,
         db: Database,
         webhooks: Webhooks,
+        secrets: WebhookSecrets,
         sender: WebhookSender,
         metrics: Metrics,
-        *,
-        lease_seconds: float,
+        settings: Settings,
     ) -> None:
         self._db = db
         self._webhooks = webhooks
+        self._secrets = secrets
         self._sender = sender
         self._metrics = metrics
-        self._lease = timedelta(seconds=lease_seconds)
-        self.process = secrets.token_hex(8)
+        self._lease = timedelta(seconds=settings.job_lease_seconds)
+        self._wait_scale = settings.webhooks_wait_scale
+        self.process = token_hex(8)
 
     async def lease(self, *, failing: bool, limit: int) -> list[WebhookEndpoint]:
         """Take endpoints that have something due."""
@@ -167,7 +171,7 @@ class WebhookTurns:
                     delivery.message_id,
                     int(now().timestamp()),
                     body,
-                    self._webhooks.signing_secrets(endpoint),
+                    self._secrets.signing(endpoint),
                 ),
             }
             answer = await self._sender.post(connection, target, headers, body)
@@ -192,7 +196,7 @@ class WebhookTurns:
             attempt=delivery.attempt + 1,
             failing_since=endpoint.failing_since,
             moment=moment,
-            scale=self._webhooks.wait_scale,
+            scale=self._wait_scale,
         )
         is_good = verdict.status is DeliveryStatus.SUCCEEDED
         failing_since = None if is_good else endpoint.failing_since or moment

@@ -1,6 +1,5 @@
 """The rules of webhook endpoints: whose they are, where they may go, and sending once more."""
 
-import contextlib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -22,10 +21,10 @@ from app.repositories.webhook_deliveries import WebhookDeliveryRepository
 from app.repositories.webhooks import Recipient, WebhookRepository
 from app.schemas.webhooks import TEST_KIND, ReplayIn, WebhookIn, WebhookPatch
 from app.security.principal import Principal
-from app.security.sealed import Sealer, Unsealable
 from app.security.ssrf import Target, UnsafeTarget, parse_target
 from app.security.webhook_signing import new_signing_secret
 from app.services.webhook_dispatch import delivery_row, message, rows_for
+from app.services.webhook_secrets import WebhookSecrets
 from app.settings import Settings
 
 MAX_ENDPOINTS = 20  # of an account
@@ -38,14 +37,13 @@ class Webhooks:
     """What accounts do with their endpoints."""
 
     def __init__(
-        self, db: Database, sender: WebhookSender, sealer: Sealer, settings: Settings
+        self, db: Database, sender: WebhookSender, secrets: WebhookSecrets, settings: Settings
     ) -> None:
         self._db = db
         self._sender = sender
-        self._sealer = sealer
+        self._secrets = secrets
         self._allow_http = settings.webhooks_allow_http or not settings.is_production
         self._ports = frozenset(map(int, settings.webhooks_ports))
-        self.wait_scale = settings.webhooks_wait_scale
         self.on_change: Callable[[], None] = lambda: None  # told when there may be work
 
     def target(self, url: str) -> Target:
@@ -68,7 +66,7 @@ class Webhooks:
         values = {
             "url": url,
             "events": body.events,
-            "secret": self._seal(owner.user_id, secret),
+            "secret": self._secrets.seal(owner.user_id, secret),
             **_switched(is_active=body.is_active),
         }
         async with self._db.transaction() as connection:
@@ -142,7 +140,7 @@ class Webhooks:
         """
         secret = new_signing_secret()
         expires_at = now() + PREVIOUS_SIGNS_FOR
-        sealed = self._seal(owner.user_id, secret)
+        sealed = self._secrets.seal(owner.user_id, secret)
         async with self._db.transaction() as connection:
             repository = WebhookRepository(connection)
             if not await repository.rotate(endpoint_id, owner.user_id, sealed, expires_at):
@@ -275,45 +273,6 @@ class Webhooks:
             raise NotFound(_NO_DELIVERY)
         return found
 
-    def signing_secrets(self, endpoint: WebhookEndpoint) -> list[str]:
-        """Return what an endpoint's messages are signed with: two secrets while it rotates.
-
-        Raises:
-            Unsealable: the current one cannot be read any more.
-        """
-        context = _context(endpoint.owner_id)
-        opened = [self._sealer.open(endpoint.secret, context)]
-        if endpoint.previous_secret and (endpoint.previous_expires_at or now()) > now():
-            with contextlib.suppress(Unsealable):  # perhaps that is why it was rotated
-                opened.append(self._sealer.open(endpoint.previous_secret, context))
-        return opened
-
-    async def reseal(self) -> int:
-        """Seal anew what is sealed under the previous SECRET_KEY; return how many endpoints."""
-        async with self._db.read() as connection:
-            found = await WebhookRepository(connection).sealed_otherwise(self._sealer.prefix)
-        resealed = 0
-        for endpoint in found:
-            values = self._resealed(endpoint)
-            if values is not None:
-                async with self._db.transaction() as connection:
-                    await WebhookRepository(connection).reseal(endpoint, values)
-                resealed += 1
-        return resealed
-
-    def _resealed(self, endpoint: WebhookEndpoint) -> dict[str, Any] | None:
-        context = _context(endpoint.owner_id)
-        try:
-            return {
-                name: sealed and self._sealer.seal(self._sealer.open(sealed, context), context)
-                for name, sealed in (
-                    ("secret", endpoint.secret),
-                    ("previous_secret", endpoint.previous_secret),
-                )
-            }
-        except Unsealable:
-            return None  # the key is gone; its owner sees it in the log, and rotates
-
     async def _checked(self, url: str) -> str:
         """Return a URL in its one spelling, if everything that it stands for may be sent to."""
         try:
@@ -323,16 +282,9 @@ class Webhooks:
             raise Unprocessable.field("url", str(error)) from error
         return target.url
 
-    def _seal(self, owner_id: int, secret: str) -> str:
-        return self._sealer.seal(secret, _context(owner_id))
-
 
 _NO_ENDPOINT = "There is no such webhook"
 _NO_DELIVERY = "There is no such delivery"
-
-
-def _context(owner_id: int) -> str:
-    return f"user:{owner_id}"  # a sealed secret moved to another account's row does not open
 
 
 def _switched(*, is_active: bool) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from tests.api.hooks import Hook, hooked
 from tests.backends import ROOT
 from tests.conftest import SECRET_KEY, MakeApp, MakeClient
 from tests.factories import Tokens, admin, create_item, give_roles, new_user
-from tests.receivers import Received, answering, receiving, until
+from tests.receivers import Received, answering, receiving, until, until_answer
 
 
 @pytest.fixture
@@ -365,14 +365,14 @@ async def test_secrets_survive_the_rotation_of_the_secret_key(
         there = await make_app(secret_key=key, secret_key_previous=SECRET_KEY)
         and_back = await make_app(secret_key_previous=key)
         for turned in (there, and_back):
-            webhooks = turned.state.resources.webhooks
+            secrets = turned.state.resources.webhook_secrets
             before = await _endpoint(app, hook)
-            assert webhooks.signing_secrets(before) == [hook.secret]
-            assert await webhooks.reseal() >= 1
+            assert secrets.signing(before) == [hook.secret]
+            assert await secrets.reseal() >= 1
             after = await _endpoint(app, hook)
             assert after.secret != before.secret
-            assert webhooks.signing_secrets(after) == [hook.secret]
-            assert await webhooks.reseal() == 0
+            assert secrets.signing(after) == [hook.secret]
+            assert await secrets.reseal() == 0
 
 
 async def _endpoint(app: FastAPI, hook: Hook) -> Any:
@@ -429,3 +429,23 @@ async def test_those_that_fail_leave_room_for_the_others(
             assert len(slow.got) == 1
         finally:
             held.set()
+
+
+async def test_a_secret_whose_key_is_gone_is_said_in_the_log_and_mended_by_rotating(
+    client: AsyncClient, app: FastAPI, owner: Tokens
+) -> None:
+    async with receiving() as receiver, hooked(client, owner, receiver, "user.updated") as hook:
+        before = await _endpoint(app, hook)
+        await set_endpoint(app, hook, "secret = :lost", lost=f"0000.{before.secret[9:]}")
+        made = await hook.call("test")
+        await until_answer(partial(attempted, hook, made["id"]))
+        assert "rotate it" in (await hook.delivery(made["id"]))["error"]
+        rotated = await hook.call("secret/rotate", 200)
+        (got,) = await until(lambda: receiver.got)
+        got.verified_by(rotated["secret"])
+        assert await app.state.resources.webhook_secrets.reseal() >= 1  # what is lost is let go
+        assert (await _endpoint(app, hook)).previous_secret is None
+
+
+async def attempted(hook: Hook, delivery_id: int) -> bool:
+    return bool((await hook.delivery(delivery_id))["attempt"])
