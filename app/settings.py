@@ -196,6 +196,9 @@ class Settings(BaseSettings):
     rate_limit_webhooks: str = Field(
         "60/minute", description="New, tested and repeated webhooks, per user."
     )
+    rate_limit_api_keys: str = Field(
+        "30/minute", description="API keys made and rotated, per user."
+    )
     max_body_bytes: int = Field(
         2 * 1024 * 1024, ge=1024, description="Largest request body outside uploads, in bytes."
     )

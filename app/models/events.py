@@ -21,6 +21,10 @@ class EventKind(StrEnum):
     JOB_FINISHED = "job.finished"
     SESSION_ENDED = "session.ended"
     WEBHOOK_DISABLED = "webhook.disabled"
+    API_KEY_CHANGED = "api_key.changed"
+
+
+INTERNAL_KINDS = frozenset({EventKind.SESSION_ENDED, EventKind.API_KEY_CHANGED})
 
 
 class Audience(StrEnum):

@@ -25,6 +25,21 @@ from app.security.principal import Role
 _COLUMNS = webhook_endpoints.c
 
 
+def _head() -> Any:
+    return select(func.coalesce(func.max(events.c.id), 0)).scalar_subquery()
+
+
+# Asked every second, and with each event: building a statement costs more than running it.
+_STANDING = select(
+    select(webhook_position.c.event_id).scalar_subquery(),
+    _head(),
+    select(func.min(_COLUMNS.after_event_id)).where(_COLUMNS.is_active).scalar_subquery(),
+    select(func.min(webhook_deliveries.c.next_attempt_at))
+    .where(webhook_deliveries.c.status == DeliveryStatus.PENDING.value)
+    .scalar_subquery(),
+)
+
+
 class Standing(NamedTuple):
     """How far everything is: what the loop decides by, read in one statement."""
 
@@ -145,8 +160,8 @@ class WebhookRepository:
         statement = delete(webhook_endpoints).where(_COLUMNS.owner_id == owner_id)
         await self._connection.execute(statement)
 
-    async def disable(self, endpoint: WebhookEndpoint, reason: DisabledReason) -> None:
-        """Turn an endpoint off for its answers, and record that, so that its owner hears of it."""
+    async def disable(self, endpoint: WebhookEndpoint, reason: DisabledReason) -> bool:
+        """Turn an endpoint off for its answers, and record that; tell whether it was on."""
         moment = now()
         statement = (
             update(webhook_endpoints)
@@ -154,7 +169,7 @@ class WebhookRepository:
             .values(is_active=False, disabled_at=moment, disabled_reason=reason.value)
         )
         if (await self._connection.execute(statement)).rowcount != 1:
-            return
+            return False
         draft = EventDraft(
             kind=EventKind.WEBHOOK_DISABLED,
             subject="webhook",
@@ -164,17 +179,11 @@ class WebhookRepository:
             data={"url": endpoint.url, "reason": reason.value},
         )
         await outbox.record(self._connection, draft)
+        return True
 
     async def standing(self) -> Standing:
         """Return how far everything is."""
-        pending = webhook_deliveries.c.status == DeliveryStatus.PENDING.value
-        statement = select(
-            select(webhook_position.c.event_id).scalar_subquery(),
-            _head(),
-            select(func.min(_COLUMNS.after_event_id)).where(_COLUMNS.is_active).scalar_subquery(),
-            select(func.min(webhook_deliveries.c.next_attempt_at)).where(pending).scalar_subquery(),
-        )
-        return Standing(*(await self._connection.execute(statement)).one())
+        return Standing(*(await self._connection.execute(_STANDING)).one())
 
     async def lock_position(self) -> int | None:
         """Return the last event that was turned into deliveries; None where somebody is at it."""
@@ -283,7 +292,3 @@ class WebhookRepository:
             .values(**values)
         )
         await self._connection.execute(statement)
-
-
-def _head() -> Any:
-    return select(func.coalesce(func.max(events.c.id), 0)).scalar_subquery()

@@ -5,13 +5,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints
 
-from app.models.events import EventKind
+from app.models.events import INTERNAL_KINDS, EventKind
 from app.models.webhooks import DeliveryStatus, DisabledReason
 from app.schemas.base import Input, Line, Output
 
 MAX_KINDS = 50
-_INTERNAL = frozenset({EventKind.SESSION_ENDED})
-KINDS = tuple(kind for kind in EventKind if kind not in _INTERNAL)
+KINDS = tuple(kind for kind in EventKind if kind not in INTERNAL_KINDS)
 """What can be asked for, besides the kinds of resources that were added by `new-resource`."""
 _SUBJECTS = frozenset(kind.partition(".")[0] for kind in EventKind)
 _KINDS = frozenset(map(str, KINDS))
