@@ -31,6 +31,7 @@ from app.observability.logging import configure_logging
 from app.observability.metrics import Metrics
 from app.resources import open_resources
 from app.routers import (
+    addresses,
     api_keys,
     auth,
     console,
@@ -40,6 +41,7 @@ from app.routers import (
     jobs,
     metrics,
     oidc,
+    recovery,
     users,
     webhooks,
     ws,
@@ -55,6 +57,8 @@ from app.version import VERSION
 RESOURCES = (
     items.resource,
     auth.resource,
+    recovery.resource,
+    addresses.resource,
     oidc.resource,
     api_keys.resource,
     users.resource,

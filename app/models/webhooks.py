@@ -57,7 +57,7 @@ webhook_endpoints = Table(
     Column("url", String(2000), nullable=False),
     Column("events", StringList, nullable=False),
     Column("is_active", Boolean, nullable=False, server_default=true()),
-    # Sealed under a key of SECRET_KEY (security/sealed): we must sign with them.
+    # Sealed under a key of SECRET_KEY (security/sealing): we must sign with them.
     Column("secret", Text, nullable=False),
     Column("previous_secret", Text),
     Column("previous_expires_at", UtcDateTime),

@@ -7,7 +7,7 @@ from app.adapters.database import Database
 from app.clock import now
 from app.models.webhooks import WebhookEndpoint
 from app.repositories.webhooks import WebhookRepository
-from app.security.sealed import Sealer, Unsealable
+from app.security.sealing import Sealer, Unsealable
 
 
 class WebhookSecrets:

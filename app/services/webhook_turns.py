@@ -14,24 +14,29 @@ from dataclasses import dataclass
 from datetime import timedelta
 from secrets import token_hex
 from typing import Any
+from urllib.parse import urlsplit
 
-from app.adapters.database import Database
+from app.adapters.database import Connection, Database
 from app.adapters.webhooks import Answer, Undeliverable, WebhookSender
 from app.clock import now
 from app.errors import DomainError
+from app.mail.letters import Letter
 from app.models.webhooks import (
     DeliveryStatus,
+    DisabledReason,
     Grounds,
     WebhookDelivery,
     WebhookEndpoint,
 )
 from app.observability.metrics import Metrics
+from app.repositories.users import UserRepository
 from app.repositories.webhook_deliveries import Due, WebhookDeliveryRepository
 from app.repositories.webhooks import WebhookRepository
 from app.security.principal import Role
-from app.security.sealed import Unsealable
+from app.security.sealing import Unsealable
 from app.security.ssrf import UnsafeTarget
 from app.security.webhook_signing import signed_headers
+from app.services.post import Post, said_time
 from app.services.webhook_schedule import Verdict, judge
 from app.services.webhook_secrets import WebhookSecrets
 from app.services.webhooks import OFF, Webhooks
@@ -46,6 +51,10 @@ _HEARTBEATS = 3  # in a lease
 _LONGEST_TURN = 30.0  # seconds, then others may have theirs
 _BATCH = 100
 _RELEASE_SECONDS = 1.0
+_SAID = {
+    DisabledReason.GONE: "it answered that it is gone for good (410)",
+    DisabledReason.FAILING: "for five days it has not taken a single message",
+}
 _NOT_ALLOWED = "The endpoint's owner may not read this any more"
 
 
@@ -68,6 +77,7 @@ class WebhookTurns:
         webhooks: Webhooks,
         secrets: WebhookSecrets,
         sender: WebhookSender,
+        post: Post,
         metrics: Metrics,
         settings: Settings,
     ) -> None:
@@ -75,6 +85,7 @@ class WebhookTurns:
         self._webhooks = webhooks
         self._secrets = secrets
         self._sender = sender
+        self._post = post
         self._metrics = metrics
         self._lease = timedelta(seconds=settings.job_lease_seconds)
         self._wait_scale = settings.webhooks_wait_scale
@@ -210,7 +221,7 @@ class WebhookTurns:
                 endpoint.id, self.process, moment + self._lease, {"failing_since": failing_since}
             )
             if verdict.disable is not None:
-                await webhooks.disable(endpoint, verdict.disable)
+                await self._switch_off(connection, endpoint, verdict.disable)
             await deliveries.settle(delivery, _columns(delivery, made, verdict))
             if verdict.disable is not None:
                 await deliveries.cancel_pending(endpoint.id, OFF)
@@ -218,6 +229,24 @@ class WebhookTurns:
         self._metrics.webhook_attempts.labels(outcome).inc()
         may_go_on = is_ours and verdict.disable is None
         return verdict, endpoint._replace(failing_since=failing_since), may_go_on
+
+    async def _switch_off(
+        self, connection: Connection, endpoint: WebhookEndpoint, reason: DisabledReason
+    ) -> None:
+        """Switch an endpoint off, and write to its owner."""
+        if not await WebhookRepository(connection).disable(endpoint, reason):
+            return
+        owner = await UserRepository(connection).get(endpoint.owner_id)
+        if owner is not None:
+            await self._post.put(
+                connection,
+                Letter.WEBHOOK_DISABLED,
+                owner.email,
+                host=urlsplit(endpoint.url).netloc,  # its path may be a secret
+                reason=_SAID[reason],
+                number=str(endpoint.id),
+                time=said_time(),
+            )
 
 
 class _Turn:
