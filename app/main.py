@@ -47,6 +47,7 @@ from app.routers import (
     oidc,
     recovery,
     users,
+    webhooks,
     ws,
 )
 from app.routers.dispatch import install_prefix_dispatch
@@ -69,6 +70,7 @@ RESOURCES = (
     files.resource,
     audit.resource,
     jobs.resource,
+    webhooks.resource,
 )
 
 

@@ -17,6 +17,7 @@ from app.adapters.oidc import Providers
 from app.adapters.pubsub import PubSub, open_pubsub
 from app.adapters.redis import RedisLink, open_redis
 from app.adapters.storage import open_storage
+from app.adapters.webhooks import WebhookSender
 from app.events.hub import Hub
 from app.events.invalidation import forget_changed
 from app.events.presence import Presence
@@ -29,6 +30,7 @@ from app.security.passwords import PasswordHasher
 from app.security.sealing import Sealer
 from app.security.secrets import development_secret
 from app.security.signing import CursorSigner
+from app.security.ssrf import is_public
 from app.security.tokens import TokenIssuer
 from app.services import signing_keys
 from app.services.accounts import Accounts
@@ -42,6 +44,10 @@ from app.services.post import Post
 from app.services.recovery import Recovery
 from app.services.sessions import Sessions
 from app.services.social_login import SocialLogin
+from app.services.webhook_loop import WebhookLoop
+from app.services.webhook_secrets import WebhookSecrets
+from app.services.webhook_turns import WebhookTurns
+from app.services.webhooks import Webhooks
 from app.settings import Settings
 from app.shutdown import drain_on_signal
 from app.version import VERSION
@@ -77,6 +83,9 @@ class Resources:
     hub: Hub
     files: Files
     links: LinkSigner
+    webhooks: Webhooks
+    webhook_secrets: WebhookSecrets
+    webhook_loop: WebhookLoop
     version: str = VERSION
     is_draining: bool = False
     started_at: float = field(default_factory=time.monotonic)
@@ -206,6 +215,13 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
     limiter = RateLimiter(redis, on_refusal=lambda name: metrics.rate_limited.labels(name).inc())
     post = Post(Sealer(secrets_known, "mail"), limiter, _mails_to_one(settings))
     forget_user = authenticator.forget_user
+    sender = WebhookSender(is_allowed=_anywhere if settings.webhooks_allow_private else is_public)
+    stack.callback(sender.close)
+    webhook_secrets = WebhookSecrets(db, Sealer(secrets_known, "webhooks"))
+    webhooks = Webhooks(db, sender, webhook_secrets, settings)
+    turns = WebhookTurns(db, webhooks, webhook_secrets, sender, post, metrics, settings)
+    webhook_loop = WebhookLoop(db, webhooks, turns)
+    tail.listen(lambda _: webhook_loop.events_came())
     return Resources(
         settings=settings,
         metrics=metrics,
@@ -246,7 +262,14 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
         hub=hub,
         files=Files(db, storage, settings),
         links=LinkSigner(secret, previous_secret),
+        webhooks=webhooks,
+        webhook_secrets=webhook_secrets,
+        webhook_loop=webhook_loop,
     )
+
+
+def _anywhere(_address: str) -> bool:
+    return True
 
 
 def _mails_to_one(settings: Settings) -> Limits | None:

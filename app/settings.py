@@ -229,6 +229,9 @@ class Settings(BaseSettings):
     rate_limit_account_export: str = Field(
         "6/hour", description="Exports of all of one's own data, per user."
     )
+    rate_limit_webhooks: str = Field(
+        "60/minute", description="New, tested and repeated webhooks, per user."
+    )
     rate_limit_api_keys: str = Field(
         "30/minute", description="API keys made and rotated, per user."
     )
@@ -325,6 +328,22 @@ class Settings(BaseSettings):
     )
     stats_cache_seconds: int = Field(30, ge=1, description="Life of the cached item statistics.")
 
+    # ── Webhooks ─────────────────────────────────────────────────────────────────────────────
+    webhooks_allow_http: bool = Field(
+        False, description="Let webhooks go to http:// in production too; elsewhere they may."
+    )
+    webhooks_allow_private: bool = Field(
+        False,
+        description="Let webhooks go to private, loopback and link-local addresses. Whoever may "
+        "register one can then reach your network: for development and tests.",
+    )
+    webhooks_ports: CommaSeparated = Field(
+        (), description="Ports that webhooks may go to, comma-separated. Unset: any."
+    )
+    webhooks_wait_scale: float = Field(
+        1.0, gt=0, le=1, description="Factor of the waits between attempts; below 1 for tests."
+    )
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -358,6 +377,9 @@ class Settings(BaseSettings):
         for name in type(self).model_fields:
             if name.startswith("rate_limit_") and not _LIMITS.fullmatch(getattr(self, name)):
                 yield f"{name.upper()} must be written as 100/minute or 5/second;100/minute"
+        for port in self.webhooks_ports:
+            if not (port.isdecimal() and 0 < int(port) < 65536):
+                yield f"WEBHOOKS_PORTS: {port} is no port"
         for origin in self.cors_origins:
             if not _ORIGIN.fullmatch(origin):
                 yield f"CORS_ORIGINS: {origin} is no origin, such as https://app.example.com"

@@ -16,6 +16,7 @@ from app.repositories.identities import IdentityRepository
 from app.repositories.items import ItemRepository
 from app.repositories.sessions import SessionRepository
 from app.repositories.users import UserRepository
+from app.repositories.webhooks import WebhookRepository
 from app.schemas.auth import PasswordChangeIn, RegisterIn
 from app.schemas.users import ProfilePatch, UserPatch
 from app.security.names import folded
@@ -209,7 +210,7 @@ class Accounts:
         return user
 
     async def delete(self, user_id: int, caller: Principal) -> None:
-        """Delete an account: its items are deleted with it, its sessions end, its name is free.
+        """Delete an account with its items and webhooks: its sessions end, its name is free.
 
         The row stays without any personal data, as what it once owned refers to it.
 
@@ -240,6 +241,7 @@ class Accounts:
             await IdentityRepository(connection).remove(user_id)
             await ApiKeyRepository(connection).delete_all_of(user_id)
             await ItemRepository(connection).delete_all_of(user_id)
+            await WebhookRepository(connection).delete_all_of(user_id)
             await one_time_tokens.revoke(connection, user_id)
             await EmailChangeRepository(connection).forget(user_id)
             await record(connection, Act(AuditKind.DELETED, "user", user_id))

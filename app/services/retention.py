@@ -12,10 +12,12 @@ from app.repositories.items import RESTORABLE_FOR, ItemRepository
 from app.repositories.jobs import JobRepository
 from app.repositories.login_failures import LoginFailureRepository
 from app.repositories.sessions import SessionRepository
+from app.repositories.webhook_deliveries import WebhookDeliveryRepository
 
 ANSWERS_KEPT_FOR = timedelta(hours=24)
 _FAILURES_KEPT_FOR = timedelta(days=1)
 _SESSIONS_KEPT_FOR = timedelta(days=30)  # they tell which places an account is used from
+_DELIVERIES_KEPT_FOR = timedelta(days=15)  # longer than one is tried for
 _JOBS_KEPT_FOR = timedelta(days=7)
 _FAILED_JOBS_KEPT_FOR = timedelta(days=30)  # dead letters: time to look and to retry
 
@@ -43,6 +45,9 @@ async def sweep(
         gone["items"] = await ItemRepository(connection).purge(moment - RESTORABLE_FOR)
     async with db.transaction() as connection:
         gone["audit"] = await AuditRepository(connection).delete_before(moment - audit_kept_for)
+    async with db.transaction() as connection:
+        deliveries = WebhookDeliveryRepository(connection)
+        gone["deliveries"] = await deliveries.delete_before(moment - _DELIVERIES_KEPT_FOR)
     async with db.transaction() as connection:
         gone["jobs"] = await JobRepository(connection).delete_finished(
             before=moment - _JOBS_KEPT_FOR, failed_before=moment - _FAILED_JOBS_KEPT_FOR

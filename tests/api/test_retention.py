@@ -64,6 +64,7 @@ async def test_each_kind_goes_when_its_time_has_come(client: AsyncClient, app: F
         "items": 0,
         "audit": 0,
         "jobs": 0,
+        "deliveries": 0,
     }
     assert swept["failures"] == 2
     for table in (idempotency_keys, login_failures, one_time_tokens):
