@@ -29,7 +29,17 @@ from app.middleware.versions import VERSIONS, VersionNegotiation
 from app.observability.logging import configure_logging
 from app.observability.metrics import Metrics
 from app.resources import open_resources
-from app.routers import auth, console, events, health, items, metrics, users, ws
+from app.routers import (
+    auth,
+    console,
+    events,
+    health,
+    items,
+    metrics,
+    second_factor,
+    users,
+    ws,
+)
 from app.routers.dispatch import install_prefix_dispatch
 from app.routers.docs import add_documentation
 from app.routers.versioning import add_routes
@@ -41,6 +51,7 @@ from app.version import VERSION
 RESOURCES = (
     items.resource,
     auth.resource,
+    second_factor.resource,
     users.resource,
     events.resource,
 )

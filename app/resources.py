@@ -14,6 +14,7 @@ from app.adapters.database import Database
 from app.adapters.limits import RateLimiter
 from app.adapters.pubsub import PubSub, open_pubsub
 from app.adapters.redis import RedisLink, open_redis
+from app.errors import DomainError
 from app.events.hub import Hub
 from app.events.invalidation import forget_changed
 from app.events.presence import Presence
@@ -23,9 +24,10 @@ from app.security.passwords import PasswordHasher
 from app.security.secrets import development_secret
 from app.security.signing import CursorSigner
 from app.security.tokens import KeyRing, TokenIssuer
-from app.services import retention
+from app.services import retention, session_use
 from app.services.accounts import Accounts
 from app.services.authentication import Authenticator
+from app.services.second_factor import SecondFactor
 from app.services.sessions import Sessions
 from app.settings import Settings
 from app.shutdown import drain_on_signal
@@ -49,6 +51,7 @@ class Resources:
     authenticator: Authenticator
     accounts: Accounts
     sessions: Sessions
+    second_factor: SecondFactor
     cursors: CursorSigner
     tail: EventTail
     hub: Hub
@@ -82,6 +85,8 @@ async def open_resources(settings: Settings, metrics: Metrics) -> AsyncIterator[
                 "retention": retention.run(
                     resources.db, timedelta(hours=settings.event_retention_hours)
                 ),
+                "session-use": session_use.run(resources.db, resources.authenticator),
+                "reseal": _reseal(resources),
             }.items()
         ]
         stack.push_async_callback(_end, tasks)
@@ -134,7 +139,12 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
     )
     tail = EventTail(db, pubsub, poll_seconds=settings.event_poll_seconds)
     db.after_commit.append(tail.announce)
-    authenticator = Authenticator(db, tokens, tail.is_fresh)
+    authenticator = Authenticator(
+        db,
+        tokens,
+        tail.is_fresh,
+        admins_need_second_factor=settings.require_second_factor_for_admins,
+    )
     tail.listen_early(lambda events: forget_changed(authenticator, events))
     hub = Hub(db, pubsub, tail, authenticator, Presence(redis), settings, metrics)
     tail.listen(hub.deliver)
@@ -157,11 +167,29 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
             secret=secret,
             previous_secret=previous_secret,
             idle_life=timedelta(days=settings.refresh_token_days),
+            longest_life=timedelta(days=settings.session_days),
+        ),
+        second_factor=SecondFactor(
+            db,
+            secret,
+            previous_secret,
+            issuer=settings.second_factor_issuer,
+            on_change=authenticator.forget_user,
         ),
         cursors=CursorSigner(secret),
         tail=tail,
         hub=hub,
     )
+
+
+async def _reseal(resources: Resources) -> None:
+    """After a rotation of the secret, let nothing depend on the one before."""
+    if resources.settings.secret_key_previous is None:
+        return
+    try:
+        await resources.second_factor.reseal()
+    except DomainError as error:
+        logger.warning("second factors were not sealed anew: %s", error.title)
 
 
 async def _watch_loop(metrics: Metrics) -> None:

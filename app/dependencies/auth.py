@@ -7,7 +7,7 @@ from fastapi.security import OAuth2PasswordBearer
 from starlette.requests import HTTPConnection, Request
 
 from app.dependencies.limits import check
-from app.errors import Forbidden, InvalidToken, Unauthenticated
+from app.errors import Forbidden, InvalidToken, SecondFactorSetupRequired, Unauthenticated
 from app.middleware.request_context import context_of
 from app.resources import Resources
 from app.security.principal import Principal, Role
@@ -84,6 +84,7 @@ class Caller(OAuth2PasswordBearer):
         Raises:
             Unauthenticated: nobody signed in.
             Forbidden: none of the roles is the caller's.
+            SecondFactorSetupRequired: it would be, once there is a second factor.
         """
         fresh = bool(self._roles) and request.method not in _SAFE_METHODS
         principal = await authenticate(request, fresh=fresh)
@@ -92,6 +93,8 @@ class Caller(OAuth2PasswordBearer):
                 return None
             raise Unauthenticated
         if self._roles and principal.roles.isdisjoint(self._roles):
+            if principal.needs_second_factor and Role.ADMIN in self._roles:
+                raise SecondFactorSetupRequired
             raise Forbidden
         return principal
 

@@ -60,13 +60,17 @@ class PasswordForm(BaseModel):
         Secret, Field(max_length=320, description="Username or e-mail.", examples=["ada"])
     ]
     password: GivenPassword
+    otp: Annotated[
+        Secret | None,
+        Field(max_length=64, description="A code of the second factor, where there is one."),
+    ] = None
 
 
 class TokenPair(Output):
     """An access token and the refresh token that follows it (RFC 6749, section 5.1)."""
 
     access_token: str
-    refresh_token: str
+    refresh_token: str | None = Field(None, description="Absent where it is in a cookie.")
     token_type: Literal["bearer"] = "bearer"  # noqa: S105 - the name of a scheme
     expires_in: int = Field(description="Seconds.", examples=[900])
     refresh_expires_in: int = Field(description="Seconds.", examples=[2592000])

@@ -14,11 +14,15 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """A signed-in account: its id, the session it came with and its roles as of now."""
+    """A signed-in account: its id, the session it came with and its roles as of now.
+
+    `needs_second_factor`: an admin whose power waits for one, and is not among the roles.
+    """
 
     user_id: int
     session_id: int
     roles: frozenset[Role]
+    needs_second_factor: bool = False
 
     @property
     def is_admin(self) -> bool:

@@ -8,6 +8,7 @@ from app.clock import now
 from app.errors import InvalidCredentials, LastAdmin, NotFound, Unprocessable
 from app.models.users import User
 from app.repositories.items import ItemRepository
+from app.repositories.second_factor import SecondFactorRepository
 from app.repositories.sessions import SessionRepository
 from app.repositories.users import UserRepository
 from app.schemas.auth import PasswordChangeIn, RegisterIn
@@ -94,13 +95,9 @@ class Accounts:
             Unprocessable: the current password is wrong, or the new one is weak.
             AccountLocked: too many guesses before, here or at signing in.
         """
-        user = await self.get(principal.user_id)
-        guess = Guess(user.id, user.username_key, device)
-        async with self._guesses.turn(guess):
-            verification = await self._passwords.verify(body.current_password, user.password_hash)
-            await self._guesses.settle(guess, is_right=verification.ok)
-        if not verification.ok:
-            raise Unprocessable.field("current_password", "The current password is wrong")
+        user = await self.prove_again(
+            principal.user_id, body.current_password, device, field="current_password"
+        )
         found = weakness(body.new_password, user.username, user.email)
         if found:
             raise Unprocessable.field("new_password", found)
@@ -109,6 +106,24 @@ class Accounts:
             await UserRepository(connection).change(user.id, {"password_hash": password_hash})
             await SessionRepository(connection).end(user.id, but=principal.session_id)
         self._on_change(user.id)
+
+    async def prove_again(
+        self, user_id: int, password: str, device: Device, *, field: str = "password"
+    ) -> User:
+        """Return the account of somebody signed in who has given the password once more.
+
+        Raises:
+            Unprocessable: the password is wrong.
+            AccountLocked: too many guesses before, here or at signing in.
+        """
+        user = await self.get(user_id)
+        guess = Guess(user.id, user.username_key, device)
+        async with self._guesses.turn(guess):
+            verification = await self._passwords.verify(password, user.password_hash)
+            await self._guesses.settle(guess, is_right=verification.ok)
+        if not verification.ok:
+            raise Unprocessable.field(field, "The current password is wrong")
+        return user
 
     async def get(self, user_id: int) -> User:
         """Return an account.
@@ -175,6 +190,7 @@ class Accounts:
             if user is None:
                 raise NotFound("There is no such user")
             await SessionRepository(connection).end(user_id)
+            await SecondFactorRepository(connection).remove(user_id)
             await ItemRepository(connection).delete_all_of(user_id)
         self._on_change(user_id)
 

@@ -12,6 +12,7 @@ from app.repositories.events import EventRepository
 from app.repositories.idempotency import IdempotencyRepository
 from app.repositories.items import RESTORABLE_FOR, ItemRepository
 from app.repositories.login_failures import LoginFailureRepository
+from app.repositories.second_factor import SecondFactorRepository
 from app.repositories.sessions import SessionRepository
 
 logger = logging.getLogger(__name__)
@@ -38,6 +39,8 @@ async def sweep(db: Database, events_kept_for: timedelta) -> dict[str, int]:
         sessions = SessionRepository(connection)
         gone["sessions"] = await sessions.delete_unused_since(moment - _SESSIONS_KEPT_FOR)
         gone["tokens"] = await sessions.delete_tokens_before(moment)
+        factors = SecondFactorRepository(connection)
+        gone["challenges"] = await factors.delete_challenges_before(moment)
     async with db.transaction() as connection:
         gone["items"] = await ItemRepository(connection).purge(moment - RESTORABLE_FOR)
     return gone
