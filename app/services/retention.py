@@ -40,7 +40,7 @@ async def sweep(db: Database, events_kept_for: timedelta) -> dict[str, int]:
         gone["sessions"] = await sessions.delete_unused_since(moment - _SESSIONS_KEPT_FOR)
         gone["tokens"] = await sessions.delete_tokens_before(moment)
         factors = SecondFactorRepository(connection)
-        gone["challenges"] = await factors.delete_challenges_before(moment)
+        gone["tokens"] += await factors.delete_challenges_before(moment)
     async with db.transaction() as connection:
         gone["items"] = await ItemRepository(connection).purge(moment - RESTORABLE_FOR)
     return gone
