@@ -39,7 +39,7 @@ class FullProof(Input):
 class ChallengeAnswer(Input):
     """The challenge that signing in gave, and a code."""
 
-    challenge: Annotated[Secret, Field(max_length=128, examples=["kpc_…"])]
+    challenge: Annotated[Secret, Field(max_length=1024, examples=["kpc_…"])]
     code: Code
 
 

@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 import pyotp
@@ -97,6 +96,3 @@ async def sign_in(client: AsyncClient, enrolled: Enrolled, code: str | None = No
 
 def bearer(pair: dict[str, Any]) -> dict[str, str]:
     return {"Authorization": f"Bearer {pair['access_token']}"}
-
-
-LONG_AGO = timedelta(minutes=6)
