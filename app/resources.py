@@ -14,7 +14,6 @@ from app.adapters.database import Database
 from app.adapters.limits import RateLimiter
 from app.adapters.pubsub import PubSub, open_pubsub
 from app.adapters.redis import RedisLink, open_redis
-from app.errors import DomainError
 from app.events.hub import Hub
 from app.events.invalidation import forget_changed
 from app.events.presence import Presence
@@ -24,7 +23,7 @@ from app.security.passwords import PasswordHasher
 from app.security.secrets import development_secret
 from app.security.signing import CursorSigner
 from app.security.tokens import KeyRing, TokenIssuer
-from app.services import retention, session_use
+from app.services import session_use
 from app.services.accounts import Accounts
 from app.services.authentication import Authenticator
 from app.services.second_factor import SecondFactor
@@ -82,11 +81,7 @@ async def open_resources(settings: Settings, metrics: Metrics) -> AsyncIterator[
                 "event-tail": resources.tail.run(),
                 "hub": resources.hub.run(),
                 "loop-lag": _watch_loop(metrics),
-                "retention": retention.run(
-                    resources.db, timedelta(hours=settings.event_retention_hours)
-                ),
                 "session-use": session_use.run(resources.db, resources.authenticator),
-                "reseal": _reseal(resources),
             }.items()
         ]
         stack.push_async_callback(_end, tasks)
@@ -180,16 +175,6 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
         tail=tail,
         hub=hub,
     )
-
-
-async def _reseal(resources: Resources) -> None:
-    """After a rotation of the secret, let nothing depend on the one before."""
-    if resources.settings.secret_key_previous is None:
-        return
-    try:
-        await resources.second_factor.reseal()
-    except DomainError as error:
-        logger.warning("second factors were not sealed anew: %s", error.title)
 
 
 async def _watch_loop(metrics: Metrics) -> None:

@@ -204,8 +204,8 @@ class SecondFactor:
             raise InvalidCode
         return user
 
-    async def reseal(self) -> None:
-        """Seal what the previous key sealed with the current one, so that the former can go."""
+    async def reseal(self) -> int:
+        """Seal what the previous key sealed with the current one; return how many there were."""
         last_id = resealed = 0
         while True:
             async with self._db.read() as connection:
@@ -216,10 +216,8 @@ class SecondFactor:
             for factor in found:
                 resealed += await self._reseal(factor)
             if len(found) < _RESEALED_AT_ONCE:
-                break
+                return resealed
             last_id = found[-1].user_id
-        if resealed:
-            logger.info("sealed second factors anew", extra={"fields": {"count": resealed}})
 
     async def _reseal(self, factor: TotpFactor) -> bool:
         secret = self._open(factor)
