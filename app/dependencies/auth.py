@@ -62,11 +62,16 @@ async def default_limit(request: Request) -> None:
         InvalidToken: credentials were sent that are not valid; guessing them counts as well.
     """
     try:
-        # An OAuth 2 client names itself there by HTTP Basic (RFC 6749, 2.3.1); Swagger UI does.
-        if not request.url.path.endswith("/auth/token"):
+        if not _names_its_client(request):
             await authenticate(request)
     finally:
         await check(request, "default")
+
+
+def _names_its_client(request: Request) -> bool:
+    """OAuth 2 clients may say by HTTP Basic who they are (RFC 6749, 2.3.1); Swagger UI does."""
+    is_basic = request.headers.get("authorization", "").lower().startswith("basic ")
+    return is_basic and request.url.path.endswith("/auth/token")
 
 
 class Caller(OAuth2PasswordBearer):
