@@ -20,6 +20,7 @@ from app.repositories.second_factor import SecondFactorRepository
 from app.repositories.sessions import SessionRepository
 from app.repositories.users import UserRepository
 from app.security import totp
+from app.security.names import folded
 from app.security.opaque import digest
 from app.security.principal import Principal
 from app.security.sealed import Sealer, Unsealable
@@ -166,6 +167,19 @@ class SecondFactor:
             if await SecondFactorRepository(connection).remove(user_id):
                 await SessionRepository(connection).end(user_id)
         self._on_change(user_id)
+
+    async def owner(self, login: str) -> int:
+        """Return the id of the account with this username or e-mail address.
+
+        Raises:
+            NotFound: there is none.
+        """
+        name = folded(login)
+        async with self._db.read() as connection:
+            user = await UserRepository(connection).find_by_login(name, name)
+        if user is None:
+            raise NotFound("There is no such user")
+        return user.id
 
     async def prove(self, user: User, code: str, device: Device) -> bool:
         """Check the code that came with a password; tell whether there is a factor to prove.
