@@ -101,11 +101,11 @@ class SessionOut(Output):
     """A sign-in on one device."""
 
     id: int
-    user_agent: str | None
-    address: str | None
+    user_agent: str | None = Field(description="Of the sign-in.")
+    address: str | None = Field(description="Of the sign-in.", examples=["203.0.113.7"])
     created_at: datetime
-    last_used_at: datetime
-    expires_at: datetime
+    last_used_at: datetime = Field(description="True to a minute and a half.")
+    expires_at: datetime = Field(description="If it is not used again.")
     is_current: bool
 
 

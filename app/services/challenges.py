@@ -18,16 +18,6 @@ def new_challenge(user: User) -> tuple[str, Challenge]:
     return token, kept
 
 
-def is_good(challenge: Challenge, user: User) -> bool:
-    """Tell whether a challenge may be answered: in time, not too often, the password unchanged."""
-    return (
-        challenge.expires_at > now()
-        and challenge.attempts < CHALLENGE_ATTEMPTS
-        and challenge.password_digest == password_digest(user)
-        and user.is_active
-    )
-
-
 def password_digest(user: User) -> str:
     """Return what ties a challenge to the password that was right."""
     return digest(user.password_hash or "")

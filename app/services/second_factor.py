@@ -24,7 +24,7 @@ from app.security.names import folded
 from app.security.opaque import digest
 from app.security.principal import Principal
 from app.security.sealed import Sealer, Unsealable
-from app.services.challenges import CHALLENGE_ATTEMPTS, is_good
+from app.services.challenges import CHALLENGE_ATTEMPTS, password_digest
 from app.services.guesses import Guess, Guesses, Secret
 from app.services.sessions import Device
 
@@ -246,7 +246,9 @@ class SecondFactor:
         async with self._db.read() as connection:
             challenge = await SecondFactorRepository(connection).find_challenge(challenge_digest)
             user = await UserRepository(connection).get(challenge.user_id) if challenge else None
-        if challenge is None or user is None or not is_good(challenge, user):
+        if challenge is None or user is None or not user.is_active:
+            raise InvalidChallenge
+        if challenge.password_digest != password_digest(user):
             raise InvalidChallenge
         return user
 

@@ -194,6 +194,19 @@ async def test_a_challenge_allows_five_attempts(client: AsyncClient, app: FastAP
     assert (await sign_in(client, enrolled)).status_code == 200
 
 
+async def test_a_burst_gets_no_more_attempts(
+    client: AsyncClient, app: FastAPI, make_client: MakeClient
+) -> None:
+    enrolled = await enrol(client, app)
+    challenge = await challenge_for(client, enrolled.account)
+    thieves = [make_client(app, address=f"203.0.{number}.62") for number in range(9)]
+    answers = await asyncio.gather(
+        *(answer(each, challenge, wrong_code(enrolled.secret)) for each in thieves)
+    )
+    told = [expect(each, 401)["error_code"] for each in answers]
+    assert sorted(told) == ["INVALID_CHALLENGE"] * 4 + ["INVALID_CODE"] * 5
+
+
 async def test_a_challenge_runs_out_and_is_swept(client: AsyncClient, app: FastAPI) -> None:
     enrolled = await enrol(client, app)
     challenge = await challenge_for(client, enrolled.account)
