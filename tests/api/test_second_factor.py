@@ -10,6 +10,7 @@ from httpx import AsyncClient
 from sqlalchemy import func, select
 
 from app.models.second_factor import recovery_codes, totp_factors
+from app.security.signing import decode_base64url
 from tests.api.second_factors import (
     AUTH,
     ME,
@@ -286,8 +287,6 @@ async def test_where_it_is_required_an_admin_without_one_is_a_user(
 
 
 def payload_of(token: str) -> str:
-    from app.security.signing import decode_base64url
-
     return decode_base64url(token.split(".")[1]).decode()
 
 

@@ -313,22 +313,20 @@ async def test_the_last_use_is_noted_at_most_once_a_minute(
 
 @pytest.mark.only("production")
 async def test_workers_that_note_at_once_do_not_wait_for_one_another(
-    client: AsyncClient, app: FastAPI, make_app: MakeApp
+    client: AsyncClient, app: FastAPI, make_app: MakeApp, make_client: MakeClient
 ) -> None:
     other = await make_app()
     people = [await new_user(client) for _ in range(3)]
     for each in people:
         await make_older(app, each.account, timedelta(minutes=5))
-    used = {(await row_of(app, each.account)).id for each in people}
-    resources = [each.state.resources for each in (app, other)]
-    for each in resources:
-        each.authenticator.take_used()
-        each.authenticator._used |= used
-    async with resources[0].db.transaction() as connection:
-        held = select(sessions).where(sessions.c.id.in_(used)).with_for_update()
-        await connection.execute(held)
+        for worker in (app, other):
+            assert (await make_client(worker).get(ME, headers=each.headers)).status_code == 200
+    here, there = app.state.resources, other.state.resources
+    async with here.db.transaction() as connection:
+        used = sessions.c.user_id.in_([each.account.id for each in people])
+        await connection.execute(select(sessions).where(used).with_for_update())
         async with asyncio.timeout(2):
-            await session_use.note(resources[1].db, resources[1].authenticator)
-    await session_use.note(resources[0].db, resources[0].authenticator)
+            await session_use.note(there.db, there.authenticator)
+    await session_use.note(here.db, here.authenticator)
     for each in people:
         assert (await row_of(app, each.account)).last_used_at > now() - timedelta(minutes=1)
