@@ -357,10 +357,13 @@ def _reset_second_factor(settings: Settings, login: str) -> int:
 
 async def _reset(settings: Settings, login: str) -> None:
     from app.resources import secrets_of
+    from app.security.sealing import Sealer
     from app.services.second_factor import SecondFactor
 
     async with _database(settings) as db:
-        factors = SecondFactor(db, *secrets_of(settings), issuer=settings.second_factor_issuer)
+        secret, _ = secrets_of(settings)
+        sealer = Sealer([secret], "totp")
+        factors = SecondFactor(db, secret, sealer, issuer=settings.second_factor_issuer)
         await factors.reset(await factors.owner(login))
 
 

@@ -35,6 +35,17 @@ class UnsupportedApiVersion(DomainError):
     status, error_code, title = 400, "UNSUPPORTED_API_VERSION", "Unsupported API version"
 
 
+class InvalidOneTimeToken(BadRequest):
+    """A token from a mail that was used, has run out, or is for something else."""
+
+    error_code, title = "INVALID_ONE_TIME_TOKEN", "The link is invalid, used or has expired"
+
+
+class SignInExpired(BadRequest):
+    error_code = "SIGN_IN_EXPIRED"
+    title = "This sign-in was not begun in this browser, took too long or is over: begin again"
+
+
 class InvalidCursor(DomainError):
     status, error_code, title = 400, "INVALID_CURSOR", "Invalid cursor"
 
@@ -64,6 +75,10 @@ class InvalidToken(Unauthenticated):
     error_code, title = "INVALID_TOKEN", "The token is invalid or has expired"
 
 
+class InvalidApiKey(Unauthenticated):
+    error_code, title = "INVALID_API_KEY", "The API key is invalid, has expired or was revoked"
+
+
 class TokenReused(Unauthenticated):
     """A spent refresh token came back: its whole session has been revoked (RFC 9700, 4.14.2)."""
 
@@ -90,6 +105,10 @@ class InvalidCode(Unauthenticated):
     error_code, title = "INVALID_CODE", "The code is wrong or was used before"
 
 
+class InvalidIdToken(Unauthenticated):
+    error_code, title = "INVALID_ID_TOKEN", "The provider's proof of identity is not valid"
+
+
 class Forbidden(DomainError):
     status, error_code, title = 403, "FORBIDDEN", "Not allowed"
 
@@ -100,6 +119,18 @@ class SecondFactorSetupRequired(Forbidden):
 
 class CrossSiteRequest(Forbidden):
     error_code, title = "CROSS_SITE_REQUEST", "The cookie works from our own pages only"
+
+
+class AccountSuspended(Forbidden):
+    error_code, title = "ACCOUNT_SUSPENDED", "This account is suspended"
+
+
+class ProviderRefused(Forbidden):
+    error_code, title = "PROVIDER_REFUSED", "The provider did not let you sign in"
+
+
+class InsufficientScope(Forbidden):
+    error_code, title = "INSUFFICIENT_SCOPE", "The API key may not be used for this"
 
 
 class NotFound(DomainError):
@@ -128,6 +159,35 @@ class SecondFactorExists(Conflict):
 
 class LastAdmin(Conflict):
     error_code, title = "LAST_ADMIN", "The last active admin cannot be removed"
+
+
+class EmailNeeded(Conflict):
+    error_code, title = (
+        "EMAIL_NEEDED",
+        "The provider told no e-mail address, which an account needs",
+    )
+
+
+class LinkNeeded(EmailTaken):
+    """An account has the address, but not both sides have seen that its owner reads mail there."""
+
+    title = (
+        "An account with this e-mail address exists: sign in to it as before, and link the "
+        "provider from there"
+    )
+
+
+class IdentityTaken(Conflict):
+    error_code, title = "IDENTITY_TAKEN", "This identity is linked to another account"
+
+
+class LastWayIn(Conflict):
+    error_code = "LAST_WAY_IN"
+    title = "Without a password or another identity nobody could sign in to the account"
+
+
+class TooManyApiKeys(Conflict):
+    error_code, title = "TOO_MANY_API_KEYS", "There are as many API keys as one may have"
 
 
 class IdempotencyInProgress(Conflict):
@@ -216,6 +276,12 @@ class AccountLocked(RateLimited):
 
 class HeadersTooLarge(DomainError):
     status, error_code, title = 431, "HEADERS_TOO_LARGE", "Too many or too large header fields"
+
+
+class ProviderFailed(DomainError):
+    """502 and not 503: a proxy that tried a callback again would find it spent."""
+
+    status, error_code, title = 502, "PROVIDER_FAILED", "The provider did not answer as it should"
 
 
 class Unavailable(DomainError):

@@ -31,6 +31,8 @@ from app.observability.logging import configure_logging
 from app.observability.metrics import Metrics
 from app.resources import open_resources
 from app.routers import (
+    addresses,
+    api_keys,
     auth,
     console,
     events,
@@ -38,6 +40,8 @@ from app.routers import (
     items,
     jobs,
     metrics,
+    oidc,
+    recovery,
     second_factor,
     users,
     ws,
@@ -54,6 +58,10 @@ RESOURCES = (
     items.resource,
     auth.resource,
     second_factor.resource,
+    recovery.resource,
+    addresses.resource,
+    oidc.resource,
+    api_keys.resource,
     users.resource,
     events.resource,
     jobs.resource,

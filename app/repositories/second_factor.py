@@ -3,7 +3,18 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Delete, Update, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Delete,
+    Update,
+    delete,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -17,6 +28,11 @@ from app.models.second_factor import (
 )
 
 _ON = totp_factors.c.confirmed_at.is_not(None)
+
+
+def has_second_factor(user_id: ColumnElement[int]) -> ColumnElement[bool]:
+    """Return the condition that a user of another statement has a confirmed factor."""
+    return exists().where(totp_factors.c.user_id == user_id, _ON)
 
 
 class SecondFactorRepository:

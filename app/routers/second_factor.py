@@ -56,7 +56,9 @@ async def begin_second_factor(
 ) -> Any:
     """Return a new secret for an authenticator app. It counts once a code has confirmed it."""
     response.headers["Cache-Control"] = "no-store"
-    user = await resources.accounts.prove_again(caller.user_id, body.password, device)
+    user = await resources.accounts.prove_again(
+        caller.user_id, body.password, device, field="password"
+    )
     return await resources.second_factor.enrol(user)
 
 
@@ -97,7 +99,9 @@ async def renew_recovery_codes(
 ) -> Any:
     """Return ten new recovery codes; the old ones no longer work."""
     response.headers["Cache-Control"] = "no-store"
-    user = await resources.accounts.prove_again(caller.user_id, body.password, device)
+    user = await resources.accounts.prove_again(
+        caller.user_id, body.password, device, field="password"
+    )
     return {"recovery_codes": await resources.second_factor.renew_codes(user, body.code, device)}
 
 
@@ -112,7 +116,9 @@ async def remove_second_factor(
     body: FullProof, caller: CurrentUser, device: CurrentDevice, resources: CurrentResources
 ) -> None:
     """Turn the second factor off; every other session ends."""
-    user = await resources.accounts.prove_again(caller.user_id, body.password, device)
+    user = await resources.accounts.prove_again(
+        caller.user_id, body.password, device, field="password"
+    )
     await resources.second_factor.remove(caller, user, body.code, device)
 
 

@@ -23,7 +23,7 @@ from app.security import totp
 from app.security.names import folded
 from app.security.opaque import digest
 from app.security.principal import Principal
-from app.security.sealed import Sealer, Unsealable
+from app.security.sealing import Sealer, Unsealable
 from app.services.challenges import CHALLENGE_ATTEMPTS, password_digest
 from app.services.guesses import Guess, Guesses, Secret
 from app.services.sessions import Device
@@ -57,13 +57,13 @@ class SecondFactor:
         self,
         db: Database,
         secret: bytes,
-        previous_secret: bytes | None,
+        sealer: Sealer,
         *,
         issuer: str,
         on_change: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._db = db
-        self._sealer = Sealer("totp", secret, previous_secret)
+        self._sealer = sealer
         self._guesses = Guesses(db, secret)
         self._issuer = issuer
         self._on_change = on_change  # told here at once; other workers hear of it by the event

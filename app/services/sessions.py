@@ -3,6 +3,7 @@
 import hmac
 import ipaddress
 import secrets
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -34,6 +35,9 @@ class Device:
     user_agent: str | None
 
 
+OnOpen = Callable[[Connection, User, Device], Awaitable[None]]
+
+
 class Sessions:
     """Opens, continues and ends sessions."""
 
@@ -47,6 +51,7 @@ class Sessions:
         previous_secret: bytes | None,
         idle_life: timedelta,
         longest_life: timedelta,
+        on_open: OnOpen | None = None,
     ) -> None:
         self._db = db
         self._tokens = tokens
@@ -55,6 +60,7 @@ class Sessions:
         self._keys = [derive_key(each, "refresh-token") for each in secrets_known]
         self._idle_life = idle_life
         self._longest_life = longest_life
+        self._on_open = on_open
 
     async def open(
         self, user: User, device: Device, *, has_proven_factor: bool = False
@@ -154,6 +160,8 @@ class Sessions:
         return token.session_id, token.user_id
 
     async def _add(self, connection: Connection, user: User, device: Device) -> Session:
+        if self._on_open is not None:
+            await self._on_open(connection, user, device)
         return await SessionRepository(connection).add(
             user_id=user.id,
             seed=secrets.token_urlsafe(32),
