@@ -201,6 +201,7 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
             secret,
             Sealer(secrets_known, "totp"),
             issuer=settings.second_factor_issuer,
+            post=post,
             on_change=forget_user,
         ),
         mailer=open_mailer(settings),

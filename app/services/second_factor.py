@@ -14,6 +14,7 @@ from app.errors import (
     SecondFactorExists,
     Unprocessable,
 )
+from app.mail.letters import Letter
 from app.models.second_factor import TotpFactor
 from app.models.users import User
 from app.repositories.second_factor import SecondFactorRepository
@@ -26,6 +27,7 @@ from app.security.principal import Principal
 from app.security.sealing import Sealer, Unsealable
 from app.services.challenges import CHALLENGE_ATTEMPTS, password_digest
 from app.services.guesses import Guess, Guesses, Secret
+from app.services.post import Post, said_time
 from app.services.sessions import Device
 
 logger = logging.getLogger(__name__)
@@ -60,12 +62,14 @@ class SecondFactor:
         sealer: Sealer,
         *,
         issuer: str,
+        post: Post | None = None,
         on_change: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._db = db
         self._sealer = sealer
         self._guesses = Guesses(db, secret)
         self._issuer = issuer
+        self._post = post
         self._on_change = on_change  # told here at once; other workers hear of it by the event
 
     async def status(self, user_id: int) -> Status:
@@ -119,6 +123,7 @@ class SecondFactor:
                 raise SecondFactorExists
             await repository.replace_codes(user.id, _digests(user.id, codes))
             await SessionRepository(connection).end(user.id, but=caller.session_id)
+            await self._tell(connection, Letter.SECOND_FACTOR_ON, user)
         self._on_change(user.id)
         return codes
 
@@ -153,6 +158,7 @@ class SecondFactor:
             await self._change(connection, user.id)
             await SecondFactorRepository(connection).remove(user.id)
             await SessionRepository(connection).end(user.id, but=caller.session_id)
+            await self._tell(connection, Letter.SECOND_FACTOR_OFF, user)
         self._on_change(user.id)
 
     async def reset(self, user_id: int) -> None:
@@ -162,10 +168,12 @@ class SecondFactor:
             NotFound: there is no such user.
         """
         async with self._db.transaction() as connection:
-            if await UserRepository(connection).change(user_id, {}) is None:
+            user = await UserRepository(connection).change(user_id, {})
+            if user is None:
                 raise NotFound("There is no such user")
             if await SecondFactorRepository(connection).remove(user_id):
                 await SessionRepository(connection).end(user_id)
+                await self._tell(connection, Letter.SECOND_FACTOR_OFF, user)
         self._on_change(user_id)
 
     async def owner(self, login: str) -> int:
@@ -296,6 +304,10 @@ class SecondFactor:
             fields = {"user_id": factor.user_id}
             logger.exception("a second factor cannot be read", extra={"fields": fields})
             return None
+
+    async def _tell(self, connection: Connection, letter: Letter, user: User) -> None:
+        if self._post is not None:
+            await self._post.put(connection, letter, user.email, time=said_time())
 
     @staticmethod
     async def _change(connection: Connection, user_id: int) -> None:

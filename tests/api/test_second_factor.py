@@ -301,6 +301,23 @@ async def test_an_admin_who_removes_it_loses_the_power_with_it(
     assert await power(strict, boss, other.account) == REFUSED
 
 
+async def test_an_admins_api_key_has_no_more_power_than_the_admin(
+    client: AsyncClient, app: FastAPI, strict: AsyncClient
+) -> None:
+    boss = await sign_in_plainly(strict, (await admin(client, app)).account)
+    body = {"name": "ops", "scopes": ["users:read"]}
+    made = await strict.post(f"{AUTH}/api-keys", json=body, headers=boss.headers)
+    key = {"X-API-Key": expect(made, 201)["secret"]}
+    refused = await strict.get("/api/v1/users", headers=key)
+    assert expect(refused, 403)["error_code"] == "SECOND_FACTOR_SETUP_REQUIRED"
+    enrolled = await enrol(strict, app, boss)
+    assert (await strict.get("/api/v1/users", headers=key)).status_code == 200
+    # And no key begins, reads or resets a second factor, whatever its scopes.
+    for method, path in (("GET", TOTP), ("DELETE", f"/api/v1/users/{enrolled.account.id}/totp")):
+        answer = await strict.request(method, path, headers=key)
+        assert expect(answer, 403)["error_code"] == "INSUFFICIENT_SCOPE"
+
+
 @pytest.mark.only("production")
 async def test_the_power_comes_and_goes_on_every_worker_within_a_second(
     make_app: MakeApp, make_client: MakeClient, client: AsyncClient, app: FastAPI
