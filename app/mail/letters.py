@@ -27,6 +27,7 @@ class Letter(StrEnum):
     SECOND_FACTOR_ON = "second_factor_on"
     SECOND_FACTOR_OFF = "second_factor_off"
     NEW_SIGN_IN = "new_sign_in"
+    WEBHOOK_DISABLED = "webhook_disabled"
 
 
 SUBJECTS: Mapping[Letter, str] = {
@@ -40,6 +41,7 @@ SUBJECTS: Mapping[Letter, str] = {
     Letter.SECOND_FACTOR_ON: "Your account has a second factor",
     Letter.SECOND_FACTOR_OFF: "Your account has no second factor any more",
     Letter.NEW_SIGN_IN: "A new sign-in to your account",
+    Letter.WEBHOOK_DISABLED: "A webhook of yours was switched off",
 }
 
 

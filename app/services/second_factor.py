@@ -15,8 +15,10 @@ from app.errors import (
     Unprocessable,
 )
 from app.mail.letters import Letter
+from app.models.audit import AuditKind
 from app.models.second_factor import TotpFactor
 from app.models.users import User
+from app.repositories.audit import Act, record
 from app.repositories.second_factor import SecondFactorRepository
 from app.repositories.sessions import SessionRepository
 from app.repositories.users import UserRepository
@@ -124,6 +126,7 @@ class SecondFactor:
             await repository.replace_codes(user.id, _digests(user.id, codes))
             await SessionRepository(connection).end(user.id, but=caller.session_id)
             await self._tell(connection, Letter.SECOND_FACTOR_ON, user)
+            await record(connection, Act(AuditKind.SECOND_FACTOR_ENABLED, "user", user.id))
         self._on_change(user.id)
         return codes
 
@@ -143,6 +146,7 @@ class SecondFactor:
             if not await repository.is_on(user.id):
                 raise NotFound("There is no second factor")
             await repository.replace_codes(user.id, _digests(user.id, codes))
+            await record(connection, Act(AuditKind.RECOVERY_CODES_RENEWED, "user", user.id))
         return codes
 
     async def remove(self, caller: Principal, user: User, code: str, device: Device) -> None:
@@ -159,6 +163,7 @@ class SecondFactor:
             await SecondFactorRepository(connection).remove(user.id)
             await SessionRepository(connection).end(user.id, but=caller.session_id)
             await self._tell(connection, Letter.SECOND_FACTOR_OFF, user)
+            await record(connection, Act(AuditKind.SECOND_FACTOR_DISABLED, "user", user.id))
         self._on_change(user.id)
 
     async def reset(self, user_id: int) -> None:
@@ -174,6 +179,7 @@ class SecondFactor:
             if await SecondFactorRepository(connection).remove(user_id):
                 await SessionRepository(connection).end(user_id)
                 await self._tell(connection, Letter.SECOND_FACTOR_OFF, user)
+                await record(connection, Act(AuditKind.SECOND_FACTOR_RESET, "user", user_id))
         self._on_change(user_id)
 
     async def owner(self, login: str) -> int:
@@ -277,7 +283,13 @@ class SecondFactor:
         self, user: User, device: Device, check: Callable[[], Awaitable[Found | None]]
     ) -> Found | None:
         """Check a code, None for a wrong one, within what may be guessed."""
-        guess = Guess(user.id, user.username_key, device, Secret.CODE)
+        guess = Guess(
+            user.id,
+            user.username_key,
+            device,
+            Secret.CODE,
+            failure=AuditKind.SECOND_FACTOR_REFUSED,
+        )
         async with self._guesses.turn(guess):
             found = await check()
             await self._guesses.settle(guess, is_right=found is not None)
@@ -288,7 +300,11 @@ class SecondFactor:
         repository = SecondFactorRepository(connection)
         given = totp.normalised(code)
         if totp.is_recovery(given):
-            return await repository.use_code(user_id, *_digests(user_id, [given]))
+            is_used = await repository.use_code(user_id, *_digests(user_id, [given]))
+            if is_used:
+                act = Act(AuditKind.RECOVERY_CODE_USED, "user", user_id, actor_id=user_id)
+                await record(connection, act)
+            return is_used
         factor = await repository.get(user_id)
         step = self._matching_step(factor, given) if factor else None
         return step is not None and await repository.use_step(user_id, step)

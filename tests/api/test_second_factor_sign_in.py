@@ -216,7 +216,8 @@ async def test_a_challenge_runs_out_and_is_swept(client: AsyncClient, app: FastA
         await connection.execute(older.values(expires_at=now() - timedelta(seconds=1)))
     refused = await answer(client, challenge, code_of(enrolled.secret))
     assert expect(refused, 401)["error_code"] == "INVALID_CHALLENGE"
-    assert (await sweep(app.state.resources.db, timedelta(days=1)))["tokens"] >= 1
+    a_day = timedelta(days=1)
+    assert (await sweep(app.state.resources.db, a_day, a_day))["tokens"] >= 1
 
 
 async def test_no_other_token_is_a_challenge_and_a_challenge_no_other_token(
