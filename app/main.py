@@ -46,6 +46,7 @@ from app.routers import (
     metrics,
     oidc,
     recovery,
+    second_factor,
     users,
     webhooks,
     ws,
@@ -61,6 +62,7 @@ from app.version import VERSION
 RESOURCES = (
     items.resource,
     auth.resource,
+    second_factor.resource,
     recovery.resource,
     addresses.resource,
     oidc.resource,

@@ -32,7 +32,7 @@ from app.security.secrets import development_secret
 from app.security.signing import CursorSigner
 from app.security.ssrf import is_public
 from app.security.tokens import TokenIssuer
-from app.services import signing_keys
+from app.services import session_use, signing_keys
 from app.services.accounts import Accounts
 from app.services.addresses import Addresses
 from app.services.api_keys import ApiKeys
@@ -42,6 +42,7 @@ from app.services.key_uses import KeyUses
 from app.services.notices import Notices
 from app.services.post import Post
 from app.services.recovery import Recovery
+from app.services.second_factor import SecondFactor
 from app.services.sessions import Sessions
 from app.services.social_login import SocialLogin
 from app.services.webhook_loop import WebhookLoop
@@ -74,6 +75,7 @@ class Resources:
     recovery: Recovery
     addresses: Addresses
     sessions: Sessions
+    second_factor: SecondFactor
     mailer: Mailer
     post: Post
     social_login: SocialLogin
@@ -114,6 +116,7 @@ async def open_resources(settings: Settings, metrics: Metrics) -> AsyncIterator[
                 "hub": resources.hub.run(),
                 "key-uses": resources.key_uses.run(),
                 "loop-lag": _watch_loop(metrics),
+                "session-use": session_use.run(resources.db, resources.authenticator),
                 "signing-keys": _follow_keys(resources),
             }.items()
         ]
@@ -207,7 +210,13 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
     tail = EventTail(db, pubsub, poll_seconds=settings.event_poll_seconds)
     db.after_commit.append(tail.announce)
     key_uses = KeyUses(db)
-    authenticator = Authenticator(db, tokens, tail.is_fresh, on_key_use=key_uses.note)
+    authenticator = Authenticator(
+        db,
+        tokens,
+        tail.is_fresh,
+        on_key_use=key_uses.note,
+        admins_need_second_factor=settings.require_second_factor_for_admins,
+    )
     tail.listen_early(lambda events: forget_changed(authenticator, events))
     hub = Hub(db, pubsub, tail, authenticator, Presence(redis), settings, metrics)
     tail.listen(hub.deliver)
@@ -244,7 +253,16 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
             secret=secret,
             previous_secret=previous_secret,
             idle_life=timedelta(days=settings.refresh_token_days),
+            longest_life=timedelta(days=settings.session_days),
             on_open=Notices(post).of_sign_in,
+        ),
+        second_factor=SecondFactor(
+            db,
+            secret,
+            Sealer(secrets_known, "totp"),
+            issuer=settings.second_factor_issuer,
+            post=post,
+            on_change=forget_user,
         ),
         mailer=open_mailer(settings),
         post=post,

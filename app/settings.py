@@ -154,6 +154,15 @@ class Settings(BaseSettings):
     token_audience: str = Field("kingpost-api", description="`aud` of the access tokens.")
     access_token_minutes: int = Field(15, ge=1, le=1440, description="Life of an access token.")
     refresh_token_days: int = Field(30, ge=1, description="Life of a session without use.")
+    session_days: int = Field(
+        180, ge=1, description="Life of a session however much it is used; then one signs in anew."
+    )
+    require_second_factor_for_admins: bool = Field(
+        False, description="Admins without a second factor have no more power than anyone."
+    )
+    second_factor_issuer: str = Field(
+        "Kingpost", min_length=1, description="Name of this service in authenticator apps."
+    )
     clock_leeway_seconds: int = Field(
         60, ge=0, le=300, description="Clock skew that token times are forgiven."
     )
