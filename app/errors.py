@@ -187,5 +187,9 @@ class Unavailable(DomainError):
         super().__init__(detail, headers={"Retry-After": str(retry_after)})
 
 
+class TooManyExports(Unavailable):
+    error_code, title = "TOO_MANY_EXPORTS", "Too many exports are running; try again later"
+
+
 class DatabaseUnavailable(Unavailable):
     error_code, title = "DATABASE_UNAVAILABLE", "The database is temporarily unavailable"

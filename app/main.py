@@ -29,7 +29,7 @@ from app.middleware.versions import VERSIONS, VersionNegotiation
 from app.observability.logging import configure_logging
 from app.observability.metrics import Metrics
 from app.resources import open_resources
-from app.routers import auth, console, events, health, items, metrics, users, ws
+from app.routers import auth, console, events, health, items, items_export, metrics, users, ws
 from app.routers.dispatch import install_prefix_dispatch
 from app.routers.docs import add_documentation
 from app.routers.versioning import add_routes
@@ -39,6 +39,7 @@ from app.version import VERSION
 
 # A new resource is imported above and adds one line here, and nothing else in this file.
 RESOURCES = (
+    items_export.resource,  # before items: /items/{item_id} would take its path
     items.resource,
     auth.resource,
     users.resource,
@@ -96,6 +97,7 @@ def _middleware(settings: Settings, process_metrics: Metrics) -> list[Middleware
             allow_headers=["*"],
             expose_headers=[
                 "API-Version",
+                "Content-Disposition",
                 "ETag",
                 "Idempotency-Replayed",
                 "Link",

@@ -14,6 +14,7 @@ from app.adapters.database import Database
 from app.adapters.limits import RateLimiter
 from app.adapters.pubsub import PubSub, open_pubsub
 from app.adapters.redis import RedisLink, open_redis
+from app.adapters.snapshots import Snapshots
 from app.events.hub import Hub
 from app.events.invalidation import forget_changed
 from app.events.presence import Presence
@@ -41,6 +42,7 @@ class Resources:
     settings: Settings
     metrics: Metrics
     db: Database
+    snapshots: Snapshots
     redis: RedisLink | None
     pubsub: PubSub
     limiter: RateLimiter
@@ -112,6 +114,8 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
     secret, previous_secret = secrets_of(settings)
     db = Database(settings)
     stack.push_async_callback(db.close)
+    snapshots = Snapshots(settings)
+    stack.push_async_callback(snapshots.close)
     redis = open_redis(settings)
     if redis is not None:
         stack.push_async_callback(redis.close)
@@ -143,6 +147,7 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
         settings=settings,
         metrics=metrics,
         db=db,
+        snapshots=snapshots,
         redis=redis,
         pubsub=pubsub,
         limiter=RateLimiter(redis, on_refusal=lambda name: metrics.rate_limited.labels(name).inc()),

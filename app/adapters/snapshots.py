@@ -1,0 +1,66 @@
+"""Long reads of one moment, on connections of their own, so that they cannot starve the requests.
+
+A snapshot is held as long as its reader takes. That is why it comes from no pool, why there are
+few at once, and why nobody may hold more than half of them.
+"""
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from app.adapters.database import READ_ONLY, Connection, create_engine, opened
+from app.errors import TooManyExports
+from app.settings import Settings
+
+_RETRY_AFTER = 10  # seconds; most exports have ended by then
+# While the reader takes in what it was given, the transaction idles; it has its own deadlines.
+_IDLE_LIMIT = "SET LOCAL idle_in_transaction_session_timeout = '5min'"
+
+
+class Snapshots:
+    """Lends read-only transactions that see one moment, to a few readers at once."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._engine = create_engine(settings, pooled=False)
+        self._is_postgres = self._engine.dialect.name == "postgresql"
+        self._limit = settings.exports_at_once
+        self._held: Counter[str] = Counter()
+
+    @property
+    def open_count(self) -> int:
+        """How many are lent out."""
+        return self._held.total()
+
+    @asynccontextmanager
+    async def open(self, holder: str) -> AsyncIterator[Connection]:
+        """Lend a connection that sees the database as of now until it is given back.
+
+        Raises:
+            TooManyExports: all are lent out, or this holder has half of them.
+            DatabaseUnavailable: the database is away.
+        """
+        fair_share = (self._limit + 1) // 2
+        if self.open_count >= self._limit or self._held[holder] >= fair_share:
+            raise TooManyExports(retry_after=_RETRY_AFTER)
+        self._held[holder] += 1
+        try:
+            async with opened(self._engine) as connection:
+                await self._begin(connection)
+                yield connection
+        finally:
+            self._held[holder] -= 1
+            self._held += Counter()  # forgets who holds none
+
+    async def _begin(self, connection: Connection) -> None:
+        if self._is_postgres:
+            await connection.execution_options(
+                isolation_level="REPEATABLE READ", postgresql_readonly=True
+            )
+            await connection.exec_driver_sql(_IDLE_LIMIT)
+        else:
+            await connection.execution_options(**{READ_ONLY: True})
+            await connection.exec_driver_sql("BEGIN")  # deferred: a reader waits for no writer
+
+    async def close(self) -> None:
+        """Close what is left."""
+        await self._engine.dispose()

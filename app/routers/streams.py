@@ -1,0 +1,68 @@
+"""Answers of any length, sent piece by piece to whoever keeps reading."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from starlette.responses import StreamingResponse
+from starlette.types import Message, Send
+
+PIECE_SECONDS = 30.0  # for about 128 KiB: whoever reads slower holds what others wait for
+TOTAL_SECONDS = 3600.0
+
+_running: set[asyncio.Task[None]] = set()  # the loop itself keeps tasks only weakly
+
+
+class PatientStream(StreamingResponse):
+    """Streams a generator's bytes, up to a deadline for each piece and one for all.
+
+    The generator is closed when the answer ends, however it ends: what it holds must not wait for
+    the garbage collector.
+    """
+
+    def __init__(
+        self, pieces: AsyncGenerator[bytes, None], *, media_type: str, headers: dict[str, str]
+    ) -> None:
+        super().__init__(pieces, media_type=media_type, headers=headers)
+        self._pieces = pieces
+
+    async def stream_response(self, send: Send) -> None:
+        """Send the head and the pieces; raises TimeoutError for a reader that is too slow."""
+
+        async def send_in_time(message: Message) -> None:
+            async with asyncio.timeout(PIECE_SECONDS):
+                await send(message)
+
+        async with aclosing(self._pieces), asyncio.timeout(TOTAL_SECONDS):
+            await super().stream_response(send_in_time)
+
+
+async def apart(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    """Yield a generator's pieces, which are made in a task of their own, one ahead.
+
+    When a client hangs up, its answer is cancelled again at each of its awaits. What is made here
+    is cancelled once, and gives back in peace what it holds.
+    """
+    waiting: asyncio.Queue[bytes | Exception | None] = asyncio.Queue(1)
+
+    async def make() -> None:
+        try:
+            async with aclosing(pieces):
+                async for piece in pieces:
+                    await waiting.put(piece)
+        except Exception as error:
+            await waiting.put(error)
+        else:
+            await waiting.put(None)
+
+    task = asyncio.create_task(make())
+    _running.add(task)
+    task.add_done_callback(_running.discard)
+    try:
+        while (piece := await waiting.get()) is not None:
+            if isinstance(piece, Exception):
+                raise piece
+            yield piece
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
