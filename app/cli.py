@@ -63,6 +63,10 @@ def _with_settings(options: argparse.Namespace) -> int:
     match options.command:
         case "serve":
             return _serve(settings)
+        case "worker":
+            return _work(settings)
+        case "jobs":
+            return _jobs(settings, options)
         case "migrate":
             return _check(settings) if options.check else _migrate(settings)
         case "create-admin":
@@ -77,6 +81,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="kingpost", description=__doc__)
     commands = parser.add_subparsers(dest="command", metavar="command")
     commands.add_parser("serve", help="migrate and serve, in one process, for development")
+    commands.add_parser("worker", help="run background jobs")
+    jobs = commands.add_parser("jobs", help="list jobs, retry or forget failed ones")
+    jobs.add_argument("act", choices=("list", "retry", "purge"))
+    jobs.add_argument("ids", nargs="*", type=int, help="which; none: all failed ones")
+    jobs.add_argument("--status", default="failed", help="which to list (default: failed)")
     migrate = commands.add_parser("migrate", help="bring the database to the newest revision")
     migrate.add_argument("--check", action="store_true", help="only say whether it is; 1 if not")
     admin = commands.add_parser("create-admin", help="create an admin; prints its password once")
@@ -128,6 +137,57 @@ def _serve(settings: Settings) -> int:
         **server.OPTIONS,
     )
     return 0
+
+
+def _work(settings: Settings) -> int:
+    if not _is_migrated(settings):
+        return 1
+    import uvicorn
+
+    from app.main import create_worker_app
+
+    uvicorn.run(
+        create_worker_app(settings),
+        host=settings.host,
+        port=settings.worker_port,
+        workers=1,
+        access_log=False,
+        log_config=None,
+    )
+    return 0
+
+
+def _jobs(settings: Settings, options: argparse.Namespace) -> int:
+    from app.models.jobs import JobStatus
+
+    if options.status not in set(JobStatus):
+        print(f"--status is one of {', '.join(JobStatus)}", file=sys.stderr)
+        return 2
+    if not _is_migrated(settings):
+        return 1
+    asyncio.run(_look_after_jobs(settings, options))
+    return 0
+
+
+async def _look_after_jobs(settings: Settings, options: argparse.Namespace) -> None:
+    from app.models.jobs import JobStatus
+    from app.repositories.jobs import JobRepository
+
+    async with _database(settings) as db, db.transaction() as connection:
+        jobs = JobRepository(connection)
+        match options.act:
+            case "list":
+                for job in await jobs.page(
+                    owner_id=None, status=JobStatus(options.status), limit=1000
+                ):
+                    told = f"{job.id}  {job.kind}  {job.attempts} attempts  {job.error or ''}"
+                    print(f"{job.created_at:%Y-%m-%d %H:%M}  {told}")
+            case "retry":
+                ids = options.ids or await jobs.failed_ids()
+                retried = [each for each in ids if await jobs.retry(each)]
+                print(f"Queued again: {len(retried)}")
+            case _:
+                print(f"Forgotten: {await jobs.purge(options.ids)}")
 
 
 def _cannot_listen(settings: Settings) -> str | None:

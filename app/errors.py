@@ -102,6 +102,14 @@ class IdempotencyInProgress(Conflict):
     error_code, title = "IDEMPOTENCY_IN_PROGRESS", "The first request with this key still runs"
 
 
+class JobFinished(Conflict):
+    error_code, title = "JOB_FINISHED", "The job has already finished"
+
+
+class JobNotFailed(Conflict):
+    error_code, title = "JOB_NOT_FAILED", "Only a failed or cancelled job can be retried"
+
+
 class Gone(DomainError):
     status, error_code, title = 410, "GONE", "Gone"
 

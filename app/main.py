@@ -17,6 +17,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from app.dependencies.auth import default_limit
+from app.jobs.running import jobs_beside_requests, jobs_of_worker
 from app.middleware.access_log import AccessLog
 from app.middleware.head import HeadMiddleware
 from app.middleware.limits import METHODS, InputLimits
@@ -29,7 +30,18 @@ from app.middleware.versions import VERSIONS, VersionNegotiation
 from app.observability.logging import configure_logging
 from app.observability.metrics import Metrics
 from app.resources import open_resources
-from app.routers import auth, console, events, health, items, items_export, metrics, users, ws
+from app.routers import (
+    auth,
+    console,
+    events,
+    health,
+    items,
+    items_export,
+    jobs,
+    metrics,
+    users,
+    ws,
+)
 from app.routers.dispatch import install_prefix_dispatch
 from app.routers.docs import add_documentation
 from app.routers.versioning import add_routes
@@ -44,6 +56,7 @@ RESOURCES = (
     auth.resource,
     users.resource,
     events.resource,
+    jobs.resource,
 )
 
 
@@ -54,7 +67,10 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_resources(settings, process_metrics) as resources:
+        async with (
+            open_resources(settings, process_metrics) as resources,
+            jobs_beside_requests(resources),
+        ):
             app.state.resources = resources
             yield
 
@@ -73,6 +89,31 @@ def create_app(settings: Settings) -> FastAPI:
     add_documentation(app, VERSIONS)
     console.mount_console(app)
     install_prefix_dispatch(app.router)
+    return app
+
+
+def create_worker_app(settings: Settings) -> FastAPI:
+    """Return what `kingpost worker` serves to operators, while its lifespan runs the jobs."""
+    configure_logging(settings, context=_log_context)
+    process_metrics = Metrics(VERSION)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with (
+            open_resources(settings, process_metrics) as resources,
+            jobs_of_worker(resources),
+        ):
+            app.state.resources = resources
+            yield
+
+    app = FastAPI(
+        lifespan=lifespan,
+        middleware=[Middleware(RequestContextMiddleware), Middleware(ErrorBoundary)],
+        openapi_url=None,
+    )
+    install_exception_handlers(app)
+    for router in (health.router, metrics.router):
+        add_routes(app, router)
     return app
 
 

@@ -190,6 +190,20 @@ class Settings(BaseSettings):
     max_header_count: int = Field(100, ge=10, description="Most header fields of a request.")
     max_json_depth: int = Field(32, ge=4, description="Deepest nesting of a JSON body.")
 
+    # ── Jobs ─────────────────────────────────────────────────────────────────────────────────
+    run_jobs: Literal["auto", "inline", "worker"] = Field(
+        "auto",
+        description="Who runs jobs: the server itself (inline) or `kingpost worker`. auto is "
+        "worker with Redis and inline without.",
+    )
+    job_concurrency: int = Field(10, ge=1, le=1000, description="Jobs at once per process.")
+    job_lease_seconds: float = Field(
+        30.0, gt=0, description="After this long without a sign of life a job is run again."
+    )
+    worker_port: int = Field(
+        9000, ge=0, le=65535, description="Port of a worker's /health and /metrics."
+    )
+
     # ── API versions ─────────────────────────────────────────────────────────────────────────
     api_v1_deprecated_at: datetime | None = Field(
         None, description="When v1 became deprecated (RFC 9745), RFC 3339."
@@ -290,6 +304,11 @@ class Settings(BaseSettings):
     def is_postgres(self) -> bool:
         """True where the database is PostgreSQL; else it is SQLite."""
         return self.database_url is not None and _is_url(self.database_url, *_POSTGRES)
+
+    @property
+    def runs_jobs_inline(self) -> bool:
+        """True where the server runs jobs itself."""
+        return self.run_jobs == "inline" or (self.run_jobs == "auto" and self.redis_url is None)
 
     @property
     def is_production(self) -> bool:

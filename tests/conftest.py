@@ -181,6 +181,7 @@ def make_settings(request: pytest.FixtureRequest, backend: Backend) -> MakeSetti
             "data_dir": place.data_dir,
             "secret_key": SECRET_KEY,
             "rate_limits_enabled": False,
+            "run_jobs": "inline",
             # A machine that is busy with tests answers late, and no test is about that.
             "redis_timeout": 1.0,
             "database_pool_timeout": 10.0,

@@ -6,7 +6,7 @@ trip. A write runs in `transaction()`, which commits before the caller goes on t
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -29,6 +29,8 @@ _IDLE_BEFORE_PING = 1.0  # seconds; a ping on every checkout costs 300 µs, a st
 # 55P03 lock timeout, 40 serialisation or deadlock: the client should simply come back.
 _TRANSIENT_SQLSTATES = ("08", "53", "57", "55P03", "40")
 
+
+_LEFT = "kingpost_left_for_commit"
 
 Connection = AsyncConnection
 OnBegin = Callable[[AsyncConnection], Awaitable[None]]
@@ -58,17 +60,27 @@ class UnitOfWork:
         """Return the unit's connection, beginning the transaction if this is the first call."""
         if self._connection is None:
             connection = await self._stack.enter_async_context(self._lent)
+            connection.info.pop(_LEFT, None)
             await self._stack.enter_async_context(connection.begin())
             if self._on_begin is not None:
                 await self._on_begin(connection)
             self._connection = connection
         return self._connection
 
+    def left(self) -> Sequence[int]:
+        """Return the jobs that were queued inside."""
+        return self._connection.info.pop(_LEFT, ()) if self._connection is not None else ()
+
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
         """Undo what is changed inside if it raises, and nothing else."""
         async with (await self.connection()).begin_nested():
             yield
+
+
+def leave_for_commit(connection: AsyncConnection, job_id: int) -> None:
+    """Have `Database.on_enqueued` told of a job once the connection's transaction is committed."""
+    connection.info.setdefault(_LEFT, []).append(job_id)
 
 
 _current_unit: ContextVar[UnitOfWork | None] = ContextVar("kingpost_unit_of_work", default=None)
@@ -89,6 +101,7 @@ class Database:
             size=settings.database_pool_size, patience=settings.database_pool_timeout
         )
         self.after_commit: list[Callable[[], None]] = []
+        self.on_enqueued: list[Callable[[Sequence[int]], None]] = []
         self.is_postgres = self.engine.dialect.name == "postgresql"
         self._reads = (
             self.engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -117,7 +130,8 @@ class Database:
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
         """Lend a connection in a transaction: committed at the end, rolled back on an error.
 
-        Each function in `after_commit` is called once the change is there for others to see.
+        Each function in `after_commit` is called once the change is there for others to see, and
+        those in `on_enqueued` with the jobs that were queued.
         Inside `unit_of_work` it joins that unit's one transaction instead.
 
         Raises:
@@ -127,9 +141,12 @@ class Database:
         if unit is not None:
             yield await unit.connection()
             return
-        async with self._lender.lend(self.engine) as connection, connection.begin():
-            yield connection
-        self._committed()
+        async with self._lender.lend(self.engine) as connection:
+            connection.info.pop(_LEFT, None)  # of one that was rolled back
+            async with connection.begin():
+                yield connection
+            left = connection.info.pop(_LEFT, ())
+        self._committed(left)
 
     @asynccontextmanager
     async def single_change(self) -> AsyncIterator[AsyncConnection]:
@@ -144,7 +161,8 @@ class Database:
             return
         async with self._lender.lend(self._reads) as connection:
             yield connection
-        self._committed()
+            left = connection.info.pop(_LEFT, ())
+        self._committed(left)
 
     @asynccontextmanager
     async def unit_of_work(self, on_begin: OnBegin | None = None) -> AsyncIterator["UnitOfWork"]:
@@ -165,12 +183,16 @@ class Database:
             finally:
                 unit.is_open = False
                 _current_unit.reset(token)
+            left = unit.left()
         if unit.has_begun:
-            self._committed()
+            self._committed(left)
 
-    def _committed(self) -> None:
+    def _committed(self, enqueued: Sequence[int]) -> None:
         for callback in self.after_commit:
             callback()
+        if enqueued:
+            for told in self.on_enqueued:
+                told(enqueued)
 
     async def ping(self) -> None:
         """Ask the database for an answer.

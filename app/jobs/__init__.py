@@ -1,0 +1,1 @@
+"""The jobs themselves, and who runs them: `kingpost worker` with Redis, the server without."""

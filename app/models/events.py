@@ -17,6 +17,8 @@ class EventKind(StrEnum):
     ITEM_DELETED = "item.deleted"
     ITEM_RESTORED = "item.restored"
     USER_UPDATED = "user.updated"
+    JOB_PROGRESS = "job.progress"
+    JOB_FINISHED = "job.finished"
     SESSION_ENDED = "session.ended"
 
 

@@ -18,7 +18,10 @@ from app.settings import Settings
 
 _SECRETS = ("password", "secret", "token", "authorization", "cookie", "api_key", "ticket")
 _QUIET = ("uvicorn.access", "gunicorn.access")  # our own line says more
-_TALKATIVE = ("aiosqlite",)  # logs every statement with its parameters: hashes, addresses
+_TALKATIVE = {
+    "aiosqlite": "INFO",  # logs every statement with its parameters: hashes, addresses
+    "arq": "WARNING",  # two lines a job, and ours says more
+}
 _COLOURS = {"debug": 34, "info": 32, "warning": 33, "error": 31, "critical": 31}
 
 Context = Callable[[], Mapping[str, Any]]
@@ -43,8 +46,8 @@ def configure_logging(settings: Settings, *, context: Context) -> None:
         logger.handlers, logger.propagate = [], True
     for name in _QUIET:
         logging.getLogger(name).disabled = True
-    for name in _TALKATIVE:
-        logging.getLogger(name).setLevel("INFO")
+    for name, least in _TALKATIVE.items():
+        logging.getLogger(name).setLevel(least)
 
 
 class JsonLines(logging.Formatter):

@@ -60,6 +60,20 @@ class Metrics:
             buckets=BUCKETS,
             registry=registry,
         )
+        self.jobs_waiting = _latest(registry, "jobs_waiting", "Jobs whose time has come.")
+        self.jobs_oldest_seconds = _latest(
+            registry, "jobs_oldest_waiting_seconds", "How long the oldest of them has waited."
+        )
+        self.jobs_finished = Counter(
+            "jobs_attempts", "Attempts of jobs.", ["kind", "outcome"], registry=registry
+        )
+        self.job_seconds = Histogram(
+            "job_duration_seconds",
+            "From an attempt's start to its end.",
+            ["kind"],
+            buckets=(0.01, 0.1, 0.5, 1, 5, 15, 60, 300, 1800),
+            registry=registry,
+        )
         self.loop_lag = Histogram(
             "event_loop_lag_seconds",
             "How late a timer of the event loop fires.",
@@ -105,3 +119,8 @@ def _gauge(
 ) -> Gauge:
     # livesum: the sum over the workers that live; a dead one's connections are gone.
     return Gauge(name, documentation, labels, registry=registry, multiprocess_mode="livesum")
+
+
+def _latest(registry: CollectorRegistry, name: str, documentation: str) -> Gauge:
+    # What every process reads from the database alike: the last one who looked is right.
+    return Gauge(name, documentation, registry=registry, multiprocess_mode="livemostrecent")

@@ -1,25 +1,21 @@
 """Forgets what has had its time: events, answers, failed sign-ins, sessions, deleted items."""
 
-import asyncio
-import logging
-import random
 from datetime import timedelta
 
 from app.adapters.database import Database
 from app.clock import now
-from app.errors import DomainError
 from app.repositories.events import EventRepository
 from app.repositories.idempotency import IdempotencyRepository
 from app.repositories.items import RESTORABLE_FOR, ItemRepository
+from app.repositories.jobs import JobRepository
 from app.repositories.login_failures import LoginFailureRepository
 from app.repositories.sessions import SessionRepository
-
-logger = logging.getLogger(__name__)
 
 ANSWERS_KEPT_FOR = timedelta(hours=24)
 _FAILURES_KEPT_FOR = timedelta(days=1)
 _SESSIONS_KEPT_FOR = timedelta(days=30)  # they tell which places an account is used from
-_PAUSE = timedelta(hours=1)
+_JOBS_KEPT_FOR = timedelta(days=7)
+_FAILED_JOBS_KEPT_FOR = timedelta(days=30)  # dead letters: time to look and to retry
 
 
 async def sweep(db: Database, events_kept_for: timedelta) -> dict[str, int]:
@@ -40,19 +36,8 @@ async def sweep(db: Database, events_kept_for: timedelta) -> dict[str, int]:
         gone["tokens"] = await sessions.delete_tokens_before(moment)
     async with db.transaction() as connection:
         gone["items"] = await ItemRepository(connection).purge(moment - RESTORABLE_FOR)
+    async with db.transaction() as connection:
+        gone["jobs"] = await JobRepository(connection).delete_finished(
+            before=moment - _JOBS_KEPT_FOR, failed_before=moment - _FAILED_JOBS_KEPT_FOR
+        )
     return gone
-
-
-async def run(db: Database, events_kept_for: timedelta) -> None:
-    """Sweep every hour until cancelled. Every process may: what one has swept, another leaves."""
-    while True:
-        await asyncio.sleep(_PAUSE.total_seconds() * random.uniform(0.5, 1.5))  # noqa: S311
-        try:
-            gone = await sweep(db, events_kept_for)
-        except DomainError as error:
-            logger.warning("nothing was swept: %s", error.title)
-        except Exception:
-            logger.exception("the sweep failed")
-        else:
-            if any(gone.values()):
-                logger.info("swept", extra={"fields": gone})

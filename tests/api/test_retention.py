@@ -1,5 +1,6 @@
 """What has had its time is forgotten, and nothing else."""
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
@@ -12,7 +13,9 @@ from app.clock import now
 from app.models.events import events
 from app.models.idempotency import idempotency_keys
 from app.models.items import items
+from app.models.jobs import jobs
 from app.models.users import login_failures, one_time_tokens, sessions
+from app.repositories.jobs import JobRepository
 from app.services.retention import sweep
 from tests.factories import create_item, expect, new_user, register
 
@@ -58,6 +61,7 @@ async def test_each_kind_goes_when_its_time_has_come(client: AsyncClient, app: F
         "sessions": 0,
         "tokens": 1,
         "items": 0,
+        "jobs": 0,
     }
     assert swept["failures"] == 2
     for table in (idempotency_keys, login_failures, one_time_tokens):
@@ -79,3 +83,36 @@ async def test_a_session_in_use_stays(client: AsyncClient, app: FastAPI) -> None
     expect(await client.get("/api/v1/users/me", headers=tokens.headers), 200)
     await client.post("/api/v1/auth/logout", headers=tokens.headers)
     assert (await sweep(db, A_DAY))["sessions"] == 1
+
+
+@pytest.mark.usefixtures("clean_database")
+async def test_finished_jobs_go_in_a_week_and_dead_letters_in_a_month(app: FastAPI) -> None:
+    db = app.state.resources.db
+    async with db.transaction() as connection:
+        repository = JobRepository(connection)
+        for _ in range(3):
+            await repository.enqueue("test.none", run_after=now() + A_DAY)
+        for job_id, status in {1: "succeeded", 2: "failed"}.items():
+            change = {"status": status, "finished_at": now() - 8 * A_DAY}
+            await connection.execute(update(jobs).where(jobs.c.id == job_id).values(change))
+    assert (await sweep(db, A_DAY))["jobs"] == 1
+    async with db.transaction() as connection:
+        old = {"finished_at": now() - 31 * A_DAY}
+        await connection.execute(update(jobs).where(jobs.c.id == 2).values(old))
+    assert (await sweep(db, A_DAY))["jobs"] == 1
+    async with db.read() as connection:
+        assert await JobRepository(connection).count(owner_id=None) == 1
+
+
+async def test_the_sweep_runs_as_a_job(app: FastAPI) -> None:
+    db = app.state.resources.db
+    async with db.transaction() as connection:
+        job_id = await JobRepository(connection).enqueue("retention.sweep")
+    async with asyncio.timeout(10):
+        while True:
+            async with db.read() as connection:
+                job = await JobRepository(connection).get(job_id)
+            if job and job.status == "succeeded":
+                break
+            await asyncio.sleep(0.01)
+    assert "events" in (job.result or {})

@@ -1,0 +1,13 @@
+"""Forgets, every hour, what has had its time."""
+
+from datetime import timedelta
+
+from app.jobs.definition import Outcome, Run, job
+from app.services.retention import sweep
+
+
+@job("retention.sweep", seconds=600, every=3600)
+async def sweep_all(run: Run) -> Outcome:
+    """Delete old events, answers, failed sign-ins, sessions, tokens, items and jobs."""
+    hours = run.resources.settings.event_retention_hours
+    return await sweep(run.resources.db, timedelta(hours=hours))

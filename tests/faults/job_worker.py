@@ -1,0 +1,44 @@
+"""`kingpost worker` with three kinds of jobs more: one to count, one that kills, one that takes."""
+
+import asyncio
+import os
+import signal
+import sys
+
+from sqlalchemy import text
+
+from app import cli
+from app.jobs import registry, runner
+from app.jobs.definition import Outcome, Run, job
+
+
+@job("test.count")
+async def count(run: Run, number: int) -> Outcome:
+    """Leave a mark, once however often it is run; note each run."""
+    async with run.resources.db.transaction() as connection:
+        await connection.execute(text("INSERT INTO runs (number) VALUES (:n)"), {"n": number})
+    await asyncio.sleep(0.02)
+    mark = text("INSERT INTO marks (number) VALUES (:n) ON CONFLICT DO NOTHING")
+    async with run.resources.db.transaction() as connection:
+        await connection.execute(mark, {"n": number})
+    return None
+
+
+@job("test.kill", waits=(0.01, 0.01))
+async def kill(_run: Run) -> Outcome:
+    """Take the whole process with it."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    return None
+
+
+@job("test.sleep", seconds=300)
+async def sleep(_run: Run) -> Outcome:
+    """Go on for longer than any stop waits."""
+    await asyncio.sleep(300)
+    return None
+
+
+if __name__ == "__main__":
+    OURS = {each.name: each for each in (count, kill, sleep)}
+    setattr(runner, "kinds", lambda: registry.kinds() | OURS)  # noqa: B010
+    sys.exit(cli.main(["worker"]))

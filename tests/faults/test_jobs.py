@@ -1,0 +1,189 @@
+"""Jobs and the worker that runs them: killed, frozen out of Redis, stopped. Nothing is lost."""
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from sqlalchemy import text
+
+from app.models.jobs import Job
+from app.repositories.jobs import JobRepository
+from app.settings import Settings
+from tests.api.test_production_start import environment
+from tests.conftest import MakeApp, MakeSettings
+
+pytestmark = [pytest.mark.only("production"), pytest.mark.usefixtures("clean_database")]
+
+
+@dataclass
+class Worker:
+    """A `kingpost worker` that can be killed and started again."""
+
+    variables: dict[str, str]
+    log: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, on a port that it chooses."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "tests.faults.job_worker"],
+                env={**os.environ, **self.variables, "WORKER_PORT": "0"},
+                stderr=log,
+            )
+
+    async def url(self) -> str:
+        """Return where it listens, once it does."""
+        async with asyncio.timeout(20):
+            while not (found := re.search(r"running on (http://[0-9.:]+)", self.log.read_text())):
+                await asyncio.sleep(0.02)
+        return found[1]
+
+    def end(self, number: signal.Signals) -> int:
+        """Send a signal and wait for the end."""
+        assert self.process
+        self.process.send_signal(number)
+        return self.process.wait(30)
+
+
+@contextmanager
+def worker(settings: Settings, **variables: str) -> Iterator[Worker]:
+    """Have a worker on the test's database until the end of the block."""
+    given = {**environment(settings), "JOB_LEASE_SECONDS": "1", "HOST": "127.0.0.1"}
+    found = Worker(given | variables, settings.data_dir / "worker.log")
+    found.start()
+    try:
+        yield found
+    finally:
+        if found.process and found.process.poll() is None:
+            found.process.kill()
+            found.process.wait(10)
+
+
+@pytest.fixture
+async def app(make_app: MakeApp) -> FastAPI:
+    """A server that hands its jobs over."""
+    return await make_app(run_jobs="worker")
+
+
+async def enqueue(app: FastAPI, kind: str, **arguments: int) -> int:
+    async with app.state.resources.db.transaction() as connection:
+        return await JobRepository(connection).enqueue(kind, arguments)
+
+
+async def job_of(app: FastAPI, job_id: int) -> Job:
+    async with app.state.resources.db.read() as connection:
+        found = await JobRepository(connection).get(job_id)
+    assert found
+    return found
+
+
+async def ended(app: FastAPI, job_id: int) -> Job:
+    async with asyncio.timeout(30):
+        while (found := await job_of(app, job_id)).status in ("queued", "running"):
+            await asyncio.sleep(0.02)
+    return found
+
+
+async def running(app: FastAPI, job_id: int) -> None:
+    async with asyncio.timeout(30):
+        while (await job_of(app, job_id)).status != "running":
+            await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def tables(app: FastAPI) -> AsyncIterator[None]:
+    """Have the tables that the counting job writes to."""
+    async with app.state.resources.db.transaction() as connection:
+        await connection.execute(text("CREATE TABLE runs (number int)"))
+        await connection.execute(text("CREATE TABLE marks (number int PRIMARY KEY)"))
+    yield
+
+
+async def number_of(app: FastAPI, sql: str) -> int:
+    async with app.state.resources.db.read() as connection:
+        return int((await connection.execute(text(sql))).scalar_one())
+
+
+async def test_a_job_is_handed_over_and_the_worker_can_be_watched(
+    app: FastAPI, make_settings: MakeSettings
+) -> None:
+    with worker(make_settings()) as found:
+        async with tables(app), httpx.AsyncClient(base_url=await found.url()) as at:
+            job = await ended(app, await enqueue(app, "test.count", number=1))
+            assert (job.status, job.attempts) == ("succeeded", 1)
+            assert (await at.get("/health/ready")).status_code == 200
+            shown = (await at.get("/metrics")).text
+            assert 'jobs_attempts_total{kind="test.count",outcome="succeeded"} 1.0' in shown
+            assert "jobs_waiting 0.0" in shown
+            assert (await at.get("/api/v1/items")).status_code == 404
+        assert found.end(signal.SIGTERM) in (0, -signal.SIGTERM)
+
+
+async def test_however_often_the_worker_is_killed_each_effect_is_there_once(
+    app: FastAPI, make_settings: MakeSettings
+) -> None:
+    jobs = 200
+    async with tables(app):
+        with worker(make_settings()) as found:
+            for number in range(jobs):
+                await enqueue(app, "test.count", number=number)
+            for kill in range(1, 4):
+                async with asyncio.timeout(30):
+                    while await number_of(app, "SELECT count(*) FROM runs") < kill * 30:
+                        await asyncio.sleep(0.01)
+                found.end(signal.SIGKILL)
+                found.start()
+            async with asyncio.timeout(60):
+                while await number_of(app, "SELECT count(*) FROM jobs WHERE status <> 'succeeded'"):
+                    await asyncio.sleep(0.05)
+        assert await number_of(app, "SELECT count(*) FROM marks") == jobs
+        assert await number_of(app, "SELECT count(*) FROM runs") >= jobs
+        assert await number_of(app, "SELECT max(attempts) FROM jobs") > 1  # or no kill struck
+
+
+async def test_what_kills_its_worker_each_time_becomes_a_dead_letter(
+    app: FastAPI, make_settings: MakeSettings
+) -> None:
+    with worker(make_settings()) as found:
+        poison = await enqueue(app, "test.kill")
+        for _ in range(3):
+            assert found.process
+            assert await asyncio.to_thread(found.process.wait, 30) == -signal.SIGKILL
+            found.start()
+        job = await ended(app, poison)
+    assert (job.status, job.attempts) == ("failed", 4)
+    assert job.error == "The process that ran it died each time"
+
+
+async def test_without_redis_jobs_are_found_by_the_poll(
+    make_app: MakeApp, make_settings: MakeSettings
+) -> None:
+    nowhere = "redis://127.0.0.1:1/0"
+    app = await make_app(run_jobs="worker", redis_url=nowhere, redis_timeout=0.05)
+    async with tables(app):
+        with worker(make_settings(), REDIS_URL=nowhere):
+            job = await ended(app, await enqueue(app, "test.count", number=1))
+    assert (job.status, job.attempts) == ("succeeded", 1)
+
+
+@pytest.mark.system
+async def test_a_stopped_worker_gives_back_what_it_cannot_finish(
+    app: FastAPI, make_settings: MakeSettings
+) -> None:
+    with worker(make_settings()) as found:
+        job_id = await enqueue(app, "test.sleep")
+        await running(app, job_id)
+        assert await asyncio.to_thread(found.end, signal.SIGTERM) in (0, -signal.SIGTERM)
+    job = await job_of(app, job_id)
+    assert (job.status, job.attempts, job.forgiven) == ("queued", 1, 1)
