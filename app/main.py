@@ -13,12 +13,12 @@ from typing import Any
 from fastapi import Depends, FastAPI
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.middleware.gzip import GZipMiddleware
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from app.dependencies.auth import default_limit
 from app.jobs.running import jobs_beside_requests, jobs_of_worker
 from app.middleware.access_log import AccessLog
+from app.middleware.compression import Compression
 from app.middleware.head import HeadMiddleware
 from app.middleware.limits import METHODS, InputLimits
 from app.middleware.metrics import RequestMetrics
@@ -34,6 +34,7 @@ from app.routers import (
     auth,
     console,
     events,
+    files,
     health,
     items,
     items_export,
@@ -57,6 +58,7 @@ RESOURCES = (
     users.resource,
     events.resource,
     jobs.resource,
+    files.resource,
 )
 
 
@@ -159,9 +161,10 @@ def _middleware(settings: Settings, process_metrics: Metrics) -> list[Middleware
             max_query_bytes=settings.max_query_bytes,
             max_header_count=settings.max_header_count,
             max_json_depth=settings.max_json_depth,
+            larger_bodies=[(files.UPLOAD_PATHS, settings.max_upload_bytes)],
         ),
         Middleware(HeadMiddleware),
-        Middleware(GZipMiddleware, minimum_size=1024, compresslevel=5),
+        Middleware(Compression, unless=files.DOWNLOAD_PATHS, minimum_size=1024, compresslevel=5),
     ]
 
 

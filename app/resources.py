@@ -15,17 +15,20 @@ from app.adapters.limits import RateLimiter
 from app.adapters.pubsub import PubSub, open_pubsub
 from app.adapters.redis import RedisLink, open_redis
 from app.adapters.snapshots import Snapshots
+from app.adapters.storage import open_storage
 from app.events.hub import Hub
 from app.events.invalidation import forget_changed
 from app.events.presence import Presence
 from app.events.tail import EventTail
 from app.observability.metrics import Metrics
+from app.security.links import LinkSigner
 from app.security.passwords import PasswordHasher
 from app.security.secrets import development_secret
 from app.security.signing import CursorSigner
 from app.security.tokens import KeyRing, TokenIssuer
 from app.services.accounts import Accounts
 from app.services.authentication import Authenticator
+from app.services.files import Files
 from app.services.sessions import Sessions
 from app.settings import Settings
 from app.shutdown import drain_on_signal
@@ -53,6 +56,8 @@ class Resources:
     cursors: CursorSigner
     tail: EventTail
     hub: Hub
+    files: Files
+    links: LinkSigner
     version: str = VERSION
     is_draining: bool = False
     started_at: float = field(default_factory=time.monotonic)
@@ -94,6 +99,7 @@ def describe(resources: Resources) -> dict[str, str]:
     return {
         "database": "PostgreSQL" if resources.db.is_postgres else "SQLite (embedded)",
         "redis": "connected by URL" if resources.redis else "in-process (embedded)",
+        "files": "S3" if resources.settings.s3_bucket else "local disk (embedded)",
     }
 
 
@@ -121,6 +127,8 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
     stack.push_async_callback(cache.close)
     pubsub = open_pubsub(redis)
     stack.push_async_callback(pubsub.close)
+    storage = open_storage(settings)
+    stack.push_async_callback(storage.close)
     passwords = PasswordHasher(
         concurrency=settings.password_hash_concurrency, max_waiting=settings.password_hash_queue
     )
@@ -162,6 +170,8 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
         cursors=CursorSigner(secret),
         tail=tail,
         hub=hub,
+        files=Files(db, storage, settings),
+        links=LinkSigner(secret, previous_secret),
     )
 
 

@@ -183,6 +183,7 @@ class Settings(BaseSettings):
     max_import_bytes: int = Field(
         512 * 1024 * 1024, ge=1024, description="Largest body of an import, in bytes."
     )
+    rate_limit_upload: str = Field("300/minute", description="Uploads of files, per user.")
     max_body_bytes: int = Field(
         2 * 1024 * 1024, ge=1024, description="Largest request body outside uploads, in bytes."
     )
@@ -203,6 +204,47 @@ class Settings(BaseSettings):
     worker_port: int = Field(
         9000, ge=0, le=65535, description="Port of a worker's /health and /metrics."
     )
+
+    # ── Files ────────────────────────────────────────────────────────────────────────────────
+    files_dir: Path | None = Field(
+        None, description="Folder of uploaded files. Unset: DATA_DIR/files. Not used with S3."
+    )
+    max_file_bytes: int = Field(50 * 1024 * 1024, ge=1, description="Largest file, in bytes.")
+    max_upload_bytes: int = Field(
+        200 * 1024 * 1024, ge=1024, description="Largest upload of one or many files, in bytes."
+    )
+    max_files_per_upload: int = Field(20, ge=1, description="Most files in one upload.")
+    max_files_per_item: int = Field(100, ge=1, le=1000, description="Most files of one item.")
+    file_quota_bytes: int = Field(
+        1024 * 1024 * 1024, ge=0, description="Bytes that the files of one owner may take."
+    )
+    file_types: CommaSeparated = Field(
+        (
+            "image/jpeg",
+            "image/png",
+            "image/webp",
+            "image/gif",
+            "application/pdf",
+            "application/json",
+            "application/zip",
+            "text/plain",
+            "text/csv",
+            "audio/mpeg",
+            "video/mp4",
+        ),
+        description="Media types of files that are accepted, told from the content.",
+    )
+    s3_bucket: str | None = Field(
+        None, description="Bucket that files are kept in. Unset: in FILES_DIR."
+    )
+    s3_endpoint_url: str | None = Field(
+        None, description="Address of the S3 service. Unset: that of AWS."
+    )
+    s3_region: str = Field("us-east-1", description="Region of the bucket.")
+    s3_access_key_id: str | None = Field(
+        None, description="Unset: from where AWS's own tools take it, such as the pod's role."
+    )
+    s3_secret_access_key: SecretStr | None = Field(None, description="Goes with the key id.")
 
     # ── API versions ─────────────────────────────────────────────────────────────────────────
     api_v1_deprecated_at: datetime | None = Field(
@@ -274,6 +316,8 @@ class Settings(BaseSettings):
             yield "CORS_ORIGINS must not be * together with CORS_CREDENTIALS"
         if bool(self.operators_username) != bool(self.operators_password):
             yield "OPERATORS_USERNAME and OPERATORS_PASSWORD go together"
+        if bool(self.s3_access_key_id) != bool(self.s3_secret_access_key):
+            yield "S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY go together"
         if (self.web_concurrency or 1) > 1 and not (self.is_postgres and self.redis_url):
             yield "WEB_CONCURRENCY above 1 needs DATABASE_URL (PostgreSQL) and REDIS_URL"
 

@@ -6,10 +6,10 @@ or neither. Only successes are stored: a refused request changed nothing and may
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Annotated, Any
 
-from fastapi import Request, Response
+from fastapi import Depends, Header, Request, Response
 from fastapi.routing import APIRoute
 
 from app.adapters.database import Connection, Database
@@ -47,40 +47,80 @@ class IdempotentRoute(APIRoute):
 
 
 async def _once(handler: Handler, request: Request, key: str) -> Response:
-    if not 1 <= len(key) <= MAX_KEY or not key.isprintable() or not key.isascii():
-        raise Unprocessable.field(
-            "Idempotency-Key", f"It must have 1 to {MAX_KEY} printable ASCII characters"
-        )
+    _require_acceptable(key)
+    return await answer_once(request, key, await _fingerprint(request), lambda: handler(request))
+
+
+async def answer_once(
+    request: Request, key: str, fingerprint: str, answer: Callable[[], Awaitable[Response]]
+) -> Response:
+    """Return the answer of the first request with this key; make and store it if this is it.
+
+    `fingerprint` is what makes two requests the same. `answer` is not called for a repeat.
+
+    Raises:
+        IdempotencyKeyReused: the first request was another one.
+        IdempotencyInProgress: the first still runs.
+    """
     db: Database = request.app.state.resources.db
     caller = await authenticate(request)
     scope = f"user:{caller.user_id}" if caller else "anonymous"
-    fingerprint = await _fingerprint(request)
     stored = await _find(db, scope, key)
     if stored is not None:
         return _replay(stored, fingerprint)
     try:
-        return await _run_and_store(handler, request, db, scope, key, fingerprint)
+        return await _run_and_store(answer, db, scope, key, fingerprint)
     except IdempotencyInProgress:
         return await _wait_for_first(db, scope, key, fingerprint)
 
 
+async def idempotency_key(
+    key: Annotated[
+        str | None,
+        Header(alias="Idempotency-Key", description="A repeat with it gets the first answer."),
+    ] = None,
+) -> str | None:
+    """Return the key of a request whose body is not to be read whole.
+
+    Raises:
+        Unprocessable: it has another form.
+    """
+    if key is not None:
+        _require_acceptable(key)
+    return key
+
+
+IdempotencyKey = Annotated[str | None, Depends(idempotency_key)]
+
+
+def _require_acceptable(key: str) -> None:
+    if not 1 <= len(key) <= MAX_KEY or not key.isprintable() or not key.isascii():
+        raise Unprocessable.field(
+            "Idempotency-Key", f"It must have 1 to {MAX_KEY} printable ASCII characters"
+        )
+
+
 async def _run_and_store(
-    handler: Handler, request: Request, db: Database, scope: str, key: str, fingerprint: str
+    answer: Callable[[], Awaitable[Response]],
+    db: Database,
+    scope: str,
+    key: str,
+    fingerprint: str,
 ) -> Response:
     async def claim(connection: Connection) -> None:
         await IdempotencyRepository(connection).claim(scope, key)
 
     async with db.unit_of_work(claim) as unit:
-        response = await handler(request)
+        response = await answer()
         if unit.has_begun and response.status_code < 300:
             headers = {
                 name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers
             }
-            answer = StoredAnswer(
+            stored = StoredAnswer(
                 scope, key, fingerprint, response.status_code, headers, bytes(response.body), now()
             )
             await IdempotencyRepository(await unit.connection()).store(
-                answer, replacing_before=now() - ANSWERS_KEPT_FOR
+                stored, replacing_before=now() - ANSWERS_KEPT_FOR
             )
     return response
 

@@ -16,6 +16,8 @@ class EventKind(StrEnum):
     ITEM_UPDATED = "item.updated"
     ITEM_DELETED = "item.deleted"
     ITEM_RESTORED = "item.restored"
+    FILE_ADDED = "file.added"
+    FILE_REMOVED = "file.removed"
     USER_UPDATED = "user.updated"
     JOB_PROGRESS = "job.progress"
     JOB_FINISHED = "job.finished"

@@ -24,6 +24,7 @@ from tests.api.rules import (
     SIGNED_IN,
     WHO,
     found,
+    sent,
 )
 from tests.factories import Tokens, admin, analyst, create_item, expect, new_user
 
@@ -136,8 +137,9 @@ async def world_for(name: str, client: AsyncClient, app: FastAPI) -> World:
     for parameter, operation in MADE_BY.items():
         if f"{{{parameter}}}" in name:
             url = f"/api/v1{operation.removeprefix('POST ')}".format(item_id=item["id"])
-            made = await client.post(url, json=BODIES[operation], headers=owner.headers)
-            others[parameter] = expect(made, 201)["id"]
+            made = await client.post(url, **sent(BODIES[operation]), headers=owner.headers)
+            body = expect(made, 201)
+            others[parameter] = body["items"][0]["id"] if "items" in body else body["id"]
     return replace(world, item_id=item["id"], others=others)
 
 
@@ -158,7 +160,7 @@ async def outcome(client: AsyncClient, world: World, version: str, name: str, wh
     answer = await client.request(
         method,
         f"/api/{version}{world.url(path)}",
-        json=BODIES.get(name, {} if method in ("POST", "PUT", "PATCH") else None),
+        **sent(BODIES.get(name, {} if method in ("POST", "PUT", "PATCH") else None)),
         headers=caller.headers if caller else {},
     )
     return str(answer.status_code) if answer.status_code in (401, 403, 404) else "P"
