@@ -135,21 +135,8 @@ class ItemRepository:
 
     async def add(self, owner_id: int, values: Mapping[str, Any]) -> Item:
         """Create an item and record that, in one statement."""
-        moment = now()
-        described = {"display_name": None, "metadata": {}, **values}
-        item = Item(
-            id=0,
-            owner_id=owner_id,
-            own_display_name=described.pop("display_name"),
-            version=1,
-            created_at=moment,
-            updated_at=moment,
-            deleted_at=None,
-            **described,
-        )
-        columns = {**_stored(item), "search_text": _search_text(values)}
+        item, columns, draft = new_item(owner_id, values, now())
         statement = _recorded_insert if self._is_postgres else _plain_insert
-        draft = _event(EventKind.ITEM_CREATED, item)
         item_id = await self._change(statement(), columns, draft)
         return item._replace(id=item_id or 0)
 
@@ -301,6 +288,25 @@ class ItemRepository:
         if found is not None and not self._is_postgres:
             await outbox.record(self._connection, replace(draft, subject_id=found))
         return found
+
+
+def new_item(
+    owner_id: int, values: Mapping[str, Any], moment: datetime
+) -> tuple[Item, dict[str, Any], EventDraft]:
+    """Return an item before it has an id, its columns, and the event that tells of it."""
+    described = {"display_name": None, "metadata": {}, **values}
+    item = Item(
+        id=0,
+        owner_id=owner_id,
+        own_display_name=described.pop("display_name"),
+        version=1,
+        created_at=moment,
+        updated_at=moment,
+        deleted_at=None,
+        **described,
+    )
+    columns = {**_stored(item), "search_text": _search_text(values)}
+    return item, columns, _event(EventKind.ITEM_CREATED, item)
 
 
 def _insert() -> ReturningInsert[tuple[int]]:
