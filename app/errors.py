@@ -226,6 +226,10 @@ class AccountLocked(RateLimited):
     error_code, title = "ACCOUNT_LOCKED", "Too many failed sign-ins; try again later"
 
 
+class TooManyImports(RateLimited):
+    error_code, title = "TOO_MANY_IMPORTS", "Too many of your imports are waiting"
+
+
 class HeadersTooLarge(DomainError):
     status, error_code, title = 431, "HEADERS_TOO_LARGE", "Too many or too large header fields"
 

@@ -38,6 +38,7 @@ from app.routers import (
     health,
     items,
     items_export,
+    items_import,
     jobs,
     metrics,
     users,
@@ -53,6 +54,7 @@ from app.version import VERSION
 # A new resource is imported above and adds one line here, and nothing else in this file.
 RESOURCES = (
     items_export.resource,  # before items: /items/{item_id} would take its path
+    items_import.resource,
     items.resource,
     auth.resource,
     users.resource,
@@ -161,7 +163,10 @@ def _middleware(settings: Settings, process_metrics: Metrics) -> list[Middleware
             max_query_bytes=settings.max_query_bytes,
             max_header_count=settings.max_header_count,
             max_json_depth=settings.max_json_depth,
-            larger_bodies=[(files.UPLOAD_PATHS, settings.max_upload_bytes)],
+            larger_bodies=[
+                (files.UPLOAD_PATHS, settings.max_upload_bytes),
+                (items_import.IMPORT_PATHS, settings.max_import_bytes),
+            ],
         ),
         Middleware(HeadMiddleware),
         Middleware(Compression, unless=files.DOWNLOAD_PATHS, minimum_size=1024, compresslevel=5),

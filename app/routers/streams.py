@@ -1,11 +1,16 @@
-"""Answers of any length, sent piece by piece to whoever keeps reading."""
+"""Bodies of any length, taken in and sent piece by piece, with patience but not for ever."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
+from fastapi import Request
+from starlette.requests import ClientDisconnect
 from starlette.responses import StreamingResponse
 from starlette.types import Message, Send
+
+from app.errors import BadRequest
+from app.services.uploads import patiently
 
 PIECE_SECONDS = 30.0  # for about 128 KiB: whoever reads slower holds what others wait for
 TOTAL_SECONDS = 3600.0
@@ -66,3 +71,21 @@ async def apart(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, No
     finally:
         task.cancel()
         await asyncio.wait([task])
+
+
+def incoming(request: Request) -> AsyncIterator[bytes]:
+    """Return the body of a request as it arrives.
+
+    Raises:
+        RequestTimeout: nothing came for a while.
+        BadRequest: the client hung up.
+    """
+    return patiently(_arriving(request))
+
+
+async def _arriving(request: Request) -> AsyncIterator[bytes]:
+    try:
+        async for chunk in request.stream():
+            yield chunk
+    except ClientDisconnect as error:
+        raise BadRequest("The upload was cut off") from error
