@@ -38,7 +38,7 @@ _MEDIA_TYPES = {
     "application/jsonl": TextFormat.NDJSON,
     "text/csv": TextFormat.CSV,
 }
-_TEXT = {"type": "string", "minLength": 1}
+_TEXT = {"type": "string", "format": "binary"}
 _BODY = {
     "requestBody": {
         "required": True,
