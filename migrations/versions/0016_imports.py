@@ -1,4 +1,4 @@
-"""Imports of items."""
+"""Imports of items; an index for the few items that are on sale."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -12,6 +12,7 @@ depends_on = None
 _ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 _LIST = JSONB().with_variant(sa.JSON(), "sqlite")
 _ZERO = sa.text("0")
+_ON_SALE = sa.text("deleted_at IS NULL AND discount_basis_points > 0")
 
 
 def upgrade() -> None:
@@ -54,8 +55,12 @@ def upgrade() -> None:
             ondelete="CASCADE",
         ),
     )
+    op.create_index(
+        "ix_items_on_sale", "items", ["id"], postgresql_where=_ON_SALE, sqlite_where=_ON_SALE
+    )
 
 
 def downgrade() -> None:
+    op.drop_index("ix_items_on_sale", "items")
     op.drop_table("import_rejections")
     op.drop_table("imports")
