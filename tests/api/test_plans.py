@@ -158,7 +158,7 @@ FILTERS: tuple[dict[str, Any], ...] = (
     {"on_sale": "false"},
     {"owner_id": 8},
     {"owner_id": 8, "q": "common", "on_sale": "true"},
-    {"min_price": 5000, "tag": "tag77"},
+    {"min_price": 9990, "tag": "common"},
 )
 
 
