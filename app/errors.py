@@ -113,20 +113,20 @@ class IdempotencyInProgress(Conflict):
     error_code, title = "IDEMPOTENCY_IN_PROGRESS", "The first request with this key still runs"
 
 
-class JobFinished(Conflict):
-    error_code, title = "JOB_FINISHED", "The job has already finished"
-
-
-class JobNotFailed(Conflict):
-    error_code, title = "JOB_NOT_FAILED", "Only a failed or cancelled job can be retried"
-
-
 class TooManyFiles(Conflict):
     error_code, title = "TOO_MANY_FILES", "The item has as many files as it may have"
 
 
 class UploadIncomplete(Conflict):
     error_code, title = "UPLOAD_INCOMPLETE", "The file has not been uploaded yet"
+
+
+class JobFinished(Conflict):
+    error_code, title = "JOB_FINISHED", "The job has already finished"
+
+
+class JobNotFailed(Conflict):
+    error_code, title = "JOB_NOT_FAILED", "Only a failed or cancelled job can be retried"
 
 
 class Gone(DomainError):

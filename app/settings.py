@@ -191,20 +191,6 @@ class Settings(BaseSettings):
     max_header_count: int = Field(100, ge=10, description="Most header fields of a request.")
     max_json_depth: int = Field(32, ge=4, description="Deepest nesting of a JSON body.")
 
-    # ── Jobs ─────────────────────────────────────────────────────────────────────────────────
-    run_jobs: Literal["auto", "inline", "worker"] = Field(
-        "auto",
-        description="Who runs jobs: the server itself (inline) or `kingpost worker`. auto is "
-        "worker with Redis and inline without.",
-    )
-    job_concurrency: int = Field(10, ge=1, le=1000, description="Jobs at once per process.")
-    job_lease_seconds: float = Field(
-        30.0, gt=0, description="After this long without a sign of life a job is run again."
-    )
-    worker_port: int = Field(
-        9000, ge=0, le=65535, description="Port of a worker's /health and /metrics."
-    )
-
     # ── Files ────────────────────────────────────────────────────────────────────────────────
     files_dir: Path | None = Field(
         None, description="Folder of uploaded files. Unset: DATA_DIR/files. Not used with S3."
@@ -245,6 +231,20 @@ class Settings(BaseSettings):
         None, description="Unset: from where AWS's own tools take it, such as the pod's role."
     )
     s3_secret_access_key: SecretStr | None = Field(None, description="Goes with the key id.")
+
+    # ── Jobs ─────────────────────────────────────────────────────────────────────────────────
+    run_jobs: Literal["auto", "inline", "worker"] = Field(
+        "auto",
+        description="Who runs jobs: the server itself (inline) or `kingpost worker`. auto is "
+        "worker with Redis and inline without.",
+    )
+    job_concurrency: int = Field(10, ge=1, le=1000, description="Jobs at once per process.")
+    job_lease_seconds: float = Field(
+        30.0, gt=0, description="After this long without a sign of life a job is run again."
+    )
+    worker_port: int = Field(
+        9000, ge=0, le=65535, description="Port of a worker's /health and /metrics."
+    )
 
     # ── API versions ─────────────────────────────────────────────────────────────────────────
     api_v1_deprecated_at: datetime | None = Field(

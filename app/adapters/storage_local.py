@@ -34,7 +34,7 @@ class LocalStorage:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._limiter: CapacityLimiter | None = None  # it belongs to a loop, so made in one
+        self._limiter = CapacityLimiter(_THREADS)
 
     @asynccontextmanager
     async def create(self, name: str) -> AsyncIterator["_FileSink"]:
@@ -109,8 +109,6 @@ class LocalStorage:
             left = None if left is None else left - len(block)
 
     async def _run(self, function: Callable[..., T], *arguments: object) -> T:
-        if self._limiter is None:
-            self._limiter = CapacityLimiter(_THREADS)
         with _told():
             return await to_thread.run_sync(partial(function, *arguments), limiter=self._limiter)
 
@@ -191,14 +189,21 @@ def _older(root: Path, moment: float) -> Iterator[str]:
         prefix = INCOMING if f"{folder.name}/" == INCOMING else ""
         with os.scandir(folder) as entries:
             for entry in entries:
-                if entry.stat().st_mtime < moment:
+                if _is_older(Path(entry.path), moment):
                     yield prefix + entry.name
+
+
+def _is_older(path: Path, moment: float) -> bool:
+    try:
+        return path.stat().st_mtime < moment
+    except FileNotFoundError:  # deleted or renamed while we look
+        return False
 
 
 def _discard_older(folder: Path, moment: float) -> int:
     if not folder.exists():
         return 0
-    old = [path for path in folder.iterdir() if path.stat().st_mtime < moment]
+    old = [path for path in folder.iterdir() if _is_older(path, moment)]
     _delete(old)
     return len(old)
 

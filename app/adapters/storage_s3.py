@@ -5,6 +5,7 @@ import base64
 from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import datetime, timedelta
+from io import BytesIO
 from typing import Any
 
 from anyio import CancelScope
@@ -155,21 +156,21 @@ class _ObjectSink:
     def __init__(self, client: Any, place: dict[str, str]) -> None:
         self._client = client
         self._place = place
-        self._gathered = bytearray()
+        self._part = BytesIO()  # sent piece by piece; bytes would be copied whole on their way
         self._upload: dict[str, str] | None = None
         self._parts: list[dict[str, Any]] = []
 
     async def write(self, block: bytes) -> None:
-        self._gathered += block
-        if len(self._gathered) >= PART_BYTES:
+        self._part.write(block)
+        if self._part.tell() >= PART_BYTES:
             await self._send_part()
 
     async def finish(self) -> None:
         if self._upload is None:
             with _told():
-                await self._client.put_object(**self._place, Body=self._gathered)
+                await self._client.put_object(**self._place, Body=self._taken())
             return
-        if self._gathered:
+        if self._part.tell():
             await self._send_part()
         with _told():
             await self._client.complete_multipart_upload(
@@ -188,10 +189,14 @@ class _ObjectSink:
                 self._upload = {"UploadId": begun["UploadId"]}
             number = len(self._parts) + 1
             part = await self._client.upload_part(
-                **self._place, **self._upload, PartNumber=number, Body=self._gathered
+                **self._place, **self._upload, PartNumber=number, Body=self._taken()
             )
         self._parts.append({"PartNumber": number, "ETag": part["ETag"]})
-        self._gathered = bytearray()
+
+    def _taken(self) -> BytesIO:
+        part, self._part = self._part, BytesIO()
+        part.seek(0)
+        return part
 
 
 def _new_client(settings: Settings) -> Any:

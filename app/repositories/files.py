@@ -110,12 +110,10 @@ class FileRepository:
         statement = update(files).where(files.c.id == file_id).values(has_thumbnail=True)
         return (await self._connection.execute(statement)).rowcount == 1
 
-    async def known(self, keys: Collection[str]) -> dict[str, bool]:
-        """Return which of these keys belong to a file, and whether that is still awaited."""
-        statement = select(files.c.key, files.c.expires_at.is_not(None)).where(
-            files.c.key.in_(keys)
-        )
-        return {key: bool(waits) for key, waits in await self._connection.execute(statement)}
+    async def known(self, keys: Collection[str]) -> set[str]:
+        """Return which of these keys belong to a file, there or announced."""
+        statement = select(files.c.key).where(files.c.key.in_(keys))
+        return set((await self._connection.execute(statement)).scalars())
 
     async def delete_expired(self, moment: datetime) -> int:
         """Forget what was announced and never confirmed; return how many files that were."""

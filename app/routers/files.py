@@ -30,6 +30,7 @@ from app.schemas.files import (
 from app.schemas.problems import problems
 from app.security.links import Right
 from app.services import files, items, uploads
+from app.services.thumbnails import MEDIA_TYPE, SIDE
 
 router = APIRouter(tags=["files"], route_class=IdempotentRoute)
 # Their bodies are streamed: nothing may read them before.
@@ -235,6 +236,32 @@ async def download_file(
     storage = resources.files.storage
     start, length = extent or (0, file.size)
     return download(request, file, extent, lambda: storage.read(file.key, start, length))
+
+
+@router.get(
+    "/files/{file_id}/thumbnail",
+    response_class=Response,
+    response_model=None,
+    summary="Get a small picture of a file",
+    responses={
+        200: {
+            "description": "WebP, 320 pixels at most",
+            "content": {"image/webp": {"schema": _FILE}},
+        },
+        304: {"description": "Not modified"},
+        **problems(401, 404, 422, 429, 503),
+    },
+)
+async def read_thumbnail(
+    file_id: FileId, viewer: OptionalUser, is_known: IfNoneMatch, resources: CurrentResources
+) -> Response:
+    """Get the small picture of an image, made in the background soon after its upload."""
+    file, picture = await resources.files.thumbnail(file_id, viewer)
+    tag = f"{file.sha256}-{SIDE}"
+    headers = {"ETag": f'"{tag}"', "Cache-Control": "private, max-age=3600"}
+    if is_known(tag):
+        return Response(status_code=304, headers=headers)
+    return Response(picture, headers=headers, media_type=MEDIA_TYPE)
 
 
 @router.post(

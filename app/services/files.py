@@ -3,9 +3,12 @@
 import hashlib
 from collections.abc import AsyncIterable
 from datetime import datetime, timedelta
+from tempfile import TemporaryFile
 from typing import Any, NamedTuple
 
-from app.adapters.database import Database
+from anyio import CapacityLimiter, to_thread
+
+from app.adapters.database import Connection, Database
 from app.adapters.storage import INCOMING, THUMBNAIL, Announced, SignedUpload, Storage
 from app.clock import now
 from app.errors import (
@@ -22,14 +25,16 @@ from app.models.files import File
 from app.models.items import Item
 from app.repositories.files import FileRepository, Home
 from app.repositories.imports import ImportRepository
+from app.repositories.jobs import JobRepository
 from app.schemas.files import PresignIn
 from app.security.principal import Principal
-from app.services import items, uploads
+from app.services import items, thumbnails, uploads
 from app.services.uploads import Limits, Stored
 from app.settings import Settings
 
 AWAITED_FOR = timedelta(hours=1)  # an announced file; its quota is held for so long
-ORPHANED_AFTER = timedelta(hours=1)  # longer than from storing to the commit
+THUMBNAIL_JOB = "files.thumbnail"
+ORPHANED_AFTER = 2 * timedelta(seconds=uploads.LONGEST_SECONDS)  # from the first file to the commit
 _NO_FILE = "There is no such file"
 _NO_UPLOAD = "There is no such upload"
 _UNFINISHED_AFTER = timedelta(hours=24)  # longer than any upload takes
@@ -50,6 +55,7 @@ class Files:
         self.storage = storage
         self._quota = settings.file_quota_bytes
         self._max_per_item = settings.max_files_per_item
+        self._pictures = CapacityLimiter(1)  # each may take some hundred MB while it is decoded
         self.limits = Limits(
             settings.max_file_bytes, settings.max_files_per_upload, frozenset(settings.file_types)
         )
@@ -117,6 +123,7 @@ class Files:
             home = await self._make_room(repository, item, rows)
             added = await repository.add(rows)
             await repository.record(EventKind.FILE_ADDED, home, *added)
+            await _ask_for_thumbnails(connection, added)
         return added
 
     async def remove(self, file_id: int, caller: Principal) -> None:
@@ -135,7 +142,7 @@ class Files:
             if home is None or removed is None:
                 raise NotFound(_NO_FILE)
             await repository.record(EventKind.FILE_REMOVED, home, removed)
-        await self.storage.delete(_names(removed))
+        await self.storage.delete([removed.key, _thumbnail(removed)])
 
     async def announce(self, item: Item, announced: PresignIn) -> Reservation:
         """Hold room for a file that is uploaded past us, and say where the storage takes it.
@@ -202,6 +209,41 @@ class Files:
         await self.storage.delete([_incoming(file)])
         return confirmed
 
+    async def make_thumbnail(self, file_id: int) -> bool:
+        """Make the small picture of a file and store it; False where the file is gone.
+
+        Raises:
+            NotAPicture: none can be made.
+        """
+        async with self._db.read() as connection:
+            file = await FileRepository(connection).get(file_id)
+        if file is None:
+            return False
+        with await to_thread.run_sync(TemporaryFile) as source:
+            async with self.storage.read(file.key) as blocks:
+                async for block in blocks:
+                    await to_thread.run_sync(source.write, block)
+            picture = await to_thread.run_sync(thumbnails.make, source, limiter=self._pictures)
+        async with self.storage.create(_thumbnail(file)) as sink:
+            await sink.write(picture)
+        async with self._db.transaction() as connection:
+            is_kept = await FileRepository(connection).set_thumbnail(file_id)
+        if not is_kept:
+            await self.storage.delete([_thumbnail(file)])
+        return is_kept
+
+    async def thumbnail(self, file_id: int, viewer: Principal | None) -> tuple[File, bytes]:
+        """Return a file that the viewer may read, and its small picture.
+
+        Raises:
+            NotFound: there is no such file for the viewer, or it has none.
+        """
+        file = await self.read(file_id, viewer)
+        if not file.has_thumbnail:
+            raise NotFound("The file has no thumbnail")
+        async with self.storage.read(_thumbnail(file)) as blocks:
+            return file, b"".join([block async for block in blocks])
+
     async def sweep_orphans(self) -> dict[str, int]:
         """Delete what no file knows: of crashes, of purged items, of uploads never confirmed.
 
@@ -215,8 +257,8 @@ class Files:
             async with self._db.read() as connection:
                 keys = {_key(name) for name in names}
                 known = await FileRepository(connection).known(keys)
-                known |= dict.fromkeys(await ImportRepository(connection).known(keys), False)
-            lost = [name for name in names if known.get(_key(name)) != name.startswith(INCOMING)]
+                known |= await ImportRepository(connection).known(keys)
+            lost = [name for name in names if _key(name) not in known]
             await self.storage.delete(lost)
             orphans += len(lost)
         unfinished = await self.storage.discard_unfinished(moment - _UNFINISHED_AFTER)
@@ -249,6 +291,7 @@ class Files:
             if home is None or confirmed is None:
                 raise UploadIncomplete(_NO_UPLOAD)
             await repository.record(EventKind.FILE_ADDED, home, confirmed)
+            await _ask_for_thumbnails(connection, [confirmed])
         return confirmed
 
     async def _forget(self, file: File) -> None:
@@ -266,6 +309,13 @@ def fingerprint(item_id: int, stored: list[Stored]) -> str:
 def expires(file: File) -> datetime:
     """Return until when an announced file is awaited."""
     return file.expires_at or file.created_at
+
+
+async def _ask_for_thumbnails(connection: Connection, added: list[File]) -> None:
+    jobs = JobRepository(connection)
+    for file in added:
+        if file.content_type in thumbnails.SOURCES:
+            await jobs.enqueue(THUMBNAIL_JOB, {"file_id": file.id}, owner_id=file.owner_id)
 
 
 def _row(item: Item, stored: Stored) -> dict[str, Any]:
@@ -289,8 +339,8 @@ def _incoming(file: File) -> str:
     return f"{INCOMING}{file.key}"
 
 
-def _names(file: File) -> list[str]:
-    return [file.key, f"{file.key}{THUMBNAIL}"]
+def _thumbnail(file: File) -> str:
+    return f"{file.key}{THUMBNAIL}"
 
 
 def _key(name: str) -> str:

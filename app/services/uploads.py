@@ -27,6 +27,7 @@ from app.services.multipart import PartBegins, PartEnds, read_parts
 
 FIELDS = ("file", "files")
 PATIENCE_SECONDS = 30.0  # a client that sends nothing for so long has gone
+LONGEST_SECONDS = 3600.0  # the sweep spares what is younger than twice that
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})  # would make a name look like another
 
 
@@ -78,19 +79,21 @@ def require_type(kind: str, limits: Limits) -> None:
 
 
 async def patiently(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Pass chunks on, but not wait for one for ever.
+    """Pass chunks on, but wait neither for one for ever, nor for all of them.
 
     Raises:
-        RequestTimeout: none came for a while.
+        RequestTimeout: none came for a while, or they took too long.
     """
+    clock = asyncio.get_running_loop().time
+    ends_at = clock() + LONGEST_SECONDS
     while True:
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout_at(min(ends_at, clock() + PATIENCE_SECONDS)):
                 chunk = await anext(chunks)
         except StopAsyncIteration:
             return
         except TimeoutError as error:
-            raise RequestTimeout("Nothing arrived for a while") from error
+            raise RequestTimeout("The upload stopped, or took too long") from error
         yield chunk
 
 

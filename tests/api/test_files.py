@@ -185,7 +185,7 @@ async def test_a_name_is_only_ever_a_name(
     assert plain.isascii()
     assert not set(plain) & set('"\\/;\r\n')
     assert not set(exact) & set("\"\\/; '\r\n")
-    assert all(path.name.isalnum() for path in on_disk(app))
+    assert all(path.name.removesuffix(".thumbnail").isalnum() for path in on_disk(app))
 
 
 async def test_a_file_follows_its_item(client: AsyncClient, app: FastAPI) -> None:
@@ -291,21 +291,29 @@ async def test_a_body_that_ends_too_early_leaves_nothing(
 
 
 @pytest.mark.usefixtures("clean_database")
-async def test_a_client_that_stops_sending_is_not_waited_for(
-    client: AsyncClient, app: FastAPI, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("bound", "pause"), [("PATIENCE_SECONDS", 5.0), ("LONGEST_SECONDS", 0.05)])
+async def test_a_client_that_stops_or_drips_is_not_waited_for(
+    client: AsyncClient,
+    app: FastAPI,
+    monkeypatch: pytest.MonkeyPatch,
+    bound: str,
+    pause: float,
 ) -> None:
-    monkeypatch.setattr(uploads, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(uploads, bound, 0.2)
     owner = await new_user(client)
     item = await create_item(client, owner)
+    body = form(b"x" * 1000)
 
-    async def stalling() -> AsyncIterator[bytes]:
-        yield form(b"x" * 1000)[:300]
-        await asyncio.sleep(5)
+    async def slowly() -> AsyncIterator[bytes]:
+        yield body[:300]
+        for at in range(300, 400):
+            await asyncio.sleep(pause)
+            yield body[at : at + 1]
 
     headers = {**owner.headers, "Content-Type": FORM_TYPE}
     url = f"/api/v1/items/{item['id']}/files"
-    async with asyncio.timeout(3):
-        answer = await client.post(url, content=stalling(), headers=headers)
+    async with asyncio.timeout(4):
+        answer = await client.post(url, content=slowly(), headers=headers)
     problem(answer, 408, "REQUEST_TIMEOUT")
     assert on_disk(app) == set()
 

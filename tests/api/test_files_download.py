@@ -103,6 +103,14 @@ async def test_head_tells_what_get_would(client: AsyncClient) -> None:
         assert {k: head.headers[k] for k in kept} == {k: got.headers[k] for k in kept}
 
 
+async def test_head_reads_nothing(
+    client: AsyncClient, app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, url = await a_file(client)
+    monkeypatch.setattr(app.state.resources.files.storage, "read", None)
+    assert (await client.head(url)).status_code == 200
+
+
 async def test_a_content_that_is_gone_is_404(client: AsyncClient, app: FastAPI) -> None:
     owner, url = await a_file(client)
     files = app.state.resources.files
@@ -154,6 +162,16 @@ async def test_a_link_is_good_for_its_file_and_its_purpose_alone(client: AsyncCl
     problem(sent, 403, "INVALID_SIGNATURE")
     await client.delete(url, headers=owner.headers)
     problem(await client.get(f"{url}?{query}"), 404, "NOT_FOUND")
+
+
+async def test_a_link_to_a_file_of_a_deleted_item_leads_nowhere(client: AsyncClient) -> None:
+    owner, url = await a_file(client)
+    at = relative(expect(await link(client, owner, url), 200)["url"])
+    item_id = expect(
+        await client.get(f"/api/v1/items?owner_id={owner.account.id}", headers=owner.headers), 200
+    )["items"][0]["id"]
+    await client.delete(f"/api/v1/items/{item_id}", headers=owner.headers)
+    problem(await client.get(at), 404, "NOT_FOUND")
 
 
 async def test_only_who_can_read_a_file_can_make_a_link(client: AsyncClient) -> None:

@@ -11,6 +11,7 @@ rules = Rules(
         "POST /items/{item_id}/files/presign": OWN_PRIVATE,
         "POST /items/{item_id}/files/confirm": OWN_PRIVATE,
         "GET /files/{file_id}": PRIVATE,
+        "GET /files/{file_id}/thumbnail": PRIVATE,
         "DELETE /files/{file_id}": OWN_PRIVATE,
         "POST /files/{file_id}/url": OWN_PRIVATE,
         # Its signed address is the right: without one it is 422 for everybody.
@@ -28,4 +29,6 @@ rules = Rules(
         "POST /files/{file_id}/url": {},
     },
     made_by={"file_id": UPLOAD},
+    # Its picture is made in the background: held by tests/api/test_files_thumbnails.py.
+    uncalled=frozenset({"GET /files/{file_id}/thumbnail"}),
 )
