@@ -35,6 +35,11 @@ class UnsupportedApiVersion(DomainError):
     status, error_code, title = 400, "UNSUPPORTED_API_VERSION", "Unsupported API version"
 
 
+class SignInExpired(BadRequest):
+    error_code = "SIGN_IN_EXPIRED"
+    title = "This sign-in was not begun in this browser, took too long or is over: begin again"
+
+
 class InvalidCursor(DomainError):
     status, error_code, title = 400, "INVALID_CURSOR", "Invalid cursor"
 
@@ -70,12 +75,24 @@ class TokenReused(Unauthenticated):
     error_code, title = "TOKEN_REUSED", "The refresh token was already used"
 
 
+class InvalidIdToken(Unauthenticated):
+    error_code, title = "INVALID_ID_TOKEN", "The provider's proof of identity is not valid"
+
+
 class Forbidden(DomainError):
     status, error_code, title = 403, "FORBIDDEN", "Not allowed"
 
 
 class InvalidSignature(Forbidden):
     error_code, title = "INVALID_SIGNATURE", "The link is not valid, or not any more"
+
+
+class AccountSuspended(Forbidden):
+    error_code, title = "ACCOUNT_SUSPENDED", "This account is suspended"
+
+
+class ProviderRefused(Forbidden):
+    error_code, title = "PROVIDER_REFUSED", "The provider did not let you sign in"
 
 
 class NotFound(DomainError):
@@ -107,6 +124,31 @@ class UsernameTaken(Conflict):
 
 class LastAdmin(Conflict):
     error_code, title = "LAST_ADMIN", "The last active admin cannot be removed"
+
+
+class EmailNeeded(Conflict):
+    error_code, title = (
+        "EMAIL_NEEDED",
+        "The provider told no e-mail address, which an account needs",
+    )
+
+
+class LinkNeeded(EmailTaken):
+    """An account has the address, but not both sides have seen that its owner reads mail there."""
+
+    title = (
+        "An account with this e-mail address exists: sign in to it as before, and link the "
+        "provider from there"
+    )
+
+
+class IdentityTaken(Conflict):
+    error_code, title = "IDENTITY_TAKEN", "This identity is linked to another account"
+
+
+class LastWayIn(Conflict):
+    error_code = "LAST_WAY_IN"
+    title = "Without a password or another identity nobody could sign in to the account"
 
 
 class IdempotencyInProgress(Conflict):
@@ -232,6 +274,12 @@ class TooManyImports(RateLimited):
 
 class HeadersTooLarge(DomainError):
     status, error_code, title = 431, "HEADERS_TOO_LARGE", "Too many or too large header fields"
+
+
+class ProviderFailed(DomainError):
+    """502 and not 503: a proxy that tried a callback again would find it spent."""
+
+    status, error_code, title = 502, "PROVIDER_FAILED", "The provider did not answer as it should"
 
 
 class Unavailable(DomainError):

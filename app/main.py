@@ -41,6 +41,7 @@ from app.routers import (
     items_import,
     jobs,
     metrics,
+    oidc,
     users,
     ws,
 )
@@ -57,6 +58,7 @@ RESOURCES = (
     items_import.resource,
     items.resource,
     auth.resource,
+    oidc.resource,
     users.resource,
     events.resource,
     jobs.resource,

@@ -12,6 +12,7 @@ from datetime import timedelta
 from app.adapters.cache import Cache, open_cache
 from app.adapters.database import Database
 from app.adapters.limits import RateLimiter
+from app.adapters.oidc import Providers
 from app.adapters.pubsub import PubSub, open_pubsub
 from app.adapters.redis import RedisLink, open_redis
 from app.adapters.snapshots import Snapshots
@@ -30,6 +31,7 @@ from app.services.accounts import Accounts
 from app.services.authentication import Authenticator
 from app.services.files import Files
 from app.services.sessions import Sessions
+from app.services.social_login import SocialLogin
 from app.settings import Settings
 from app.shutdown import drain_on_signal
 from app.version import VERSION
@@ -53,6 +55,7 @@ class Resources:
     authenticator: Authenticator
     accounts: Accounts
     sessions: Sessions
+    social_login: SocialLogin
     cursors: CursorSigner
     tail: EventTail
     hub: Hub
@@ -129,6 +132,8 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
     stack.push_async_callback(pubsub.close)
     storage = open_storage(settings)
     stack.push_async_callback(storage.close)
+    providers = Providers(settings)
+    stack.push_async_callback(providers.close)
     passwords = PasswordHasher(
         concurrency=settings.password_hash_concurrency, max_waiting=settings.password_hash_queue
     )
@@ -166,6 +171,14 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
             secret=secret,
             previous_secret=previous_secret,
             idle_life=timedelta(days=settings.refresh_token_days),
+        ),
+        social_login=SocialLogin(
+            db,
+            providers,
+            authenticator,
+            settings,
+            secret=secret,
+            previous_secret=previous_secret,
         ),
         cursors=CursorSigner(secret),
         tail=tail,

@@ -24,6 +24,8 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from app.identity_providers import ProviderSettings, faults, read_json
+
 
 class Environment(StrEnum):
     """Where the service runs; production refuses unsafe settings."""
@@ -46,6 +48,7 @@ CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 WELL_KNOWN_WORDS = ("secret", "changeme", "password", "kingpost", "development", "example")
 MIN_SECRET_BYTES = 32  # RFC 7518, section 3.2: an HS256 key has at least 256 bits
 _ORIGIN = re.compile(r"\*|https?://[^/\s,?#]+")
+_PUBLIC_URL = re.compile(r"https?://[^/\s,?#@]+")
 _LIMIT = r"\s*\d+\s*(/|\s+per\s+)\s*(\d+\s*)?(second|minute|hour|day|month|year)s?\s*"
 _LIMITS = re.compile(rf"{_LIMIT}([;,|]{_LIMIT})*", re.IGNORECASE)
 _POSTGRES = ("postgres://", "postgresql://", "postgresql+asyncpg://")
@@ -156,6 +159,21 @@ class Settings(BaseSettings):
     )
     hsts_seconds: int = Field(
         63_072_000, ge=0, description="Strict-Transport-Security max-age, sent over TLS only."
+    )
+    public_url: str | None = Field(
+        None,
+        description="Where people reach the service, such as https://api.example.com. "
+        "Unset: as each request says.",
+    )
+    oidc_providers: Annotated[dict[str, ProviderSettings], NoDecode, BeforeValidator(read_json)] = (
+        Field(
+            {},
+            description="Who people may sign in by, as JSON: "
+            '{"google": {"client_id": "…", "client_secret": "…"}}. See docs/social-login.md.',
+        )
+    )
+    oidc_timeout: float = Field(
+        5.0, gt=0, le=12, description="Seconds that a provider may take for all of a sign-in."
     )
     operators_username: str | None = Field(
         None, description="HTTP Basic user for /metrics, and for the docs in production."
@@ -307,6 +325,10 @@ class Settings(BaseSettings):
         for origin in self.cors_origins:
             if not _ORIGIN.fullmatch(origin):
                 yield f"CORS_ORIGINS: {origin} is no origin, such as https://app.example.com"
+        if self.public_url is not None and not _PUBLIC_URL.fullmatch(self.public_url):
+            yield "PUBLIC_URL must be an origin, such as https://api.example.com"
+        for fault in faults(self.oidc_providers, https_only=self.is_production):
+            yield f"OIDC_PROVIDERS: {fault}"
         for proxy in self.trusted_proxies:
             if proxy != "*" and not _is_network(proxy):
                 yield f"TRUSTED_PROXIES: {proxy} is no address or network, such as 10.0.0.0/8"
@@ -328,6 +350,8 @@ class Settings(BaseSettings):
             yield "SECRET_KEY is a well-known or trivial value"
         if not self.is_postgres:
             yield "DATABASE_URL must name a PostgreSQL database in production"
+        if self.oidc_providers and self.public_url is None:
+            yield "OIDC_PROVIDERS needs PUBLIC_URL in production"
         if "*" in self.trusted_proxies:
             yield "TRUSTED_PROXIES must not be * in production"
 

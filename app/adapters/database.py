@@ -18,7 +18,9 @@ from sqlalchemy.engine import Connection as SyncConnection
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, NullPool
+from sqlalchemy.util import await_only
 
+from app.adapters.driver import DRIVER_ERRORS, DirectConnection
 from app.errors import DatabaseUnavailable
 from app.settings import Settings
 
@@ -97,6 +99,9 @@ class Database:
 
     def __init__(self, settings: Settings) -> None:
         self.engine = create_engine(settings)
+        self._is_direct = self.engine.dialect.name == "postgresql" and not (
+            settings.database_pgbouncer  # the driver's own statements are not named for it
+        )
         self._lender = Lender(
             size=settings.database_pool_size, patience=settings.database_pool_timeout
         )
@@ -123,7 +128,7 @@ class Database:
         if unit is not None and unit.has_begun:
             yield await unit.connection()
             return
-        async with self._lender.lend(self._reads) as connection:
+        async with self._lender.lend(self._reads, is_direct=self._is_direct) as connection:
             yield connection
 
     @asynccontextmanager
@@ -159,7 +164,7 @@ class Database:
             async with self.transaction() as connection:
                 yield connection
             return
-        async with self._lender.lend(self._reads) as connection:
+        async with self._lender.lend(self._reads, is_direct=self._is_direct) as connection:
             yield connection
             left = connection.info.pop(_LEFT, ())
         self._committed(left)
@@ -228,7 +233,9 @@ class Lender:
         self._patience = patience
 
     @asynccontextmanager
-    async def lend(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    async def lend(
+        self, engine: AsyncEngine, *, is_direct: bool = False
+    ) -> AsyncIterator[AsyncConnection]:
         """Lend a connection of an engine, and tell an outage from an error.
 
         Raises:
@@ -236,7 +243,7 @@ class Lender:
         """
         await self._wait_for_turn()
         try:
-            async with opened(engine) as connection:
+            async with opened(engine, is_direct=is_direct) as connection:
                 yield connection
         finally:
             self._turns.release()
@@ -253,20 +260,22 @@ class Lender:
 
 
 @asynccontextmanager
-async def opened(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+async def opened(engine: AsyncEngine, *, is_direct: bool = False) -> AsyncIterator[AsyncConnection]:
     """Open a connection of an engine, and tell an outage from an error.
 
     Raises:
         DatabaseUnavailable: the database is away.
     """
-    connection = engine.connect()
     try:
-        await connection.start()
-    except (exc.TimeoutError, exc.DBAPIError, asyncpg.PostgresError, OSError, TimeoutError) as e:
+        if is_direct:
+            connection: AsyncConnection = await DirectConnection.take(engine)
+        else:
+            connection = await engine.connect().start()
+    except (*DRIVER_ERRORS, exc.TimeoutError, exc.DBAPIError, OSError, TimeoutError) as e:
         raise DatabaseUnavailable from e
     try:
         yield connection
-    except (exc.DBAPIError, asyncpg.InterfaceError) as error:
+    except (*DRIVER_ERRORS, exc.DBAPIError) as error:
         if is_outage(error):
             raise DatabaseUnavailable from error
         raise
@@ -276,7 +285,9 @@ async def opened(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
 
 def is_outage(error: Exception) -> bool:
     """Tell whether an error says that the database is away or overloaded, and not that we err."""
-    if isinstance(error, asyncpg.InterfaceError):
+    if isinstance(error, asyncpg.PostgresError):
+        return str(error.sqlstate).startswith(_TRANSIENT_SQLSTATES)
+    if isinstance(error, DRIVER_ERRORS):
         return True
     if not isinstance(error, exc.DBAPIError):
         return False
@@ -386,8 +397,7 @@ def _ping_if_idle(connection: Any, record: ConnectionPoolEntry, _proxy: object) 
     if time.monotonic() - record.info.get("used_at", time.monotonic()) < _IDLE_BEFORE_PING:
         return
     try:
-        cursor = connection.cursor()
-        cursor.execute(";")
-        cursor.close()
+        # Past SQLAlchemy's cursor, which would begin a transaction.
+        await_only(connection.driver_connection.fetchrow(";"))
     except Exception as error:
         raise exc.DisconnectionError from error

@@ -8,6 +8,7 @@ from sqlalchemy import BigInteger, Insert, bindparam, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.adapters.driver import fetch
 from app.errors import IdempotencyInProgress
 from app.models.idempotency import StoredAnswer, idempotency_keys
 
@@ -39,8 +40,8 @@ class IdempotencyRepository:
 
     async def find(self, scope: str, key: str) -> StoredAnswer | None:
         """Return the first answer, if there is one."""
-        row = (await self._connection.execute(_FIND, {"scope": scope, "key": key})).first()
-        return StoredAnswer._make(row) if row else None
+        rows = await fetch(self._connection, _FIND, {"scope": scope, "key": key})
+        return StoredAnswer._make(rows[0]) if rows else None
 
     async def claim(self, scope: str, key: str) -> None:
         """Take the key for this transaction; a crash gives it back. SQLite has one writer anyway.

@@ -27,6 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.dml import ReturningInsert, ReturningUpdate
 
+from app.adapters.driver import fetch
 from app.clock import now
 from app.events import outbox
 from app.events.outbox import EventDraft
@@ -81,10 +82,10 @@ class ItemRepository:
 
     async def get(self, item_id: int, *, deleted: bool = False) -> Item | None:
         """Return an item, or None; with `deleted`, also one that is deleted."""
-        row = (await self._connection.execute(_BY_ID, {"id": item_id})).first()
-        if row is None:
+        rows = await fetch(self._connection, _BY_ID, {"id": item_id})
+        if not rows:
             return None
-        item = Item._make(row)
+        item = Item._make(rows[0])
         return item if deleted or item.deleted_at is None else None
 
     async def page(
@@ -94,9 +95,9 @@ class ItemRepository:
         asked = self._asked(wanted, viewer)
         statement = _page(frozenset(asked), sort, self._is_postgres)
         parameters = {**asked, "skip": skip, "limit": limit}
-        rows = (await self._connection.execute(statement, parameters)).all()
+        rows = await fetch(self._connection, statement, parameters)
         if rows:
-            return [Item._make(row[:-1]) for row in rows], rows[0].total
+            return [Item._make(row[:-1]) for row in rows], rows[0][-1]
         if skip == 0:
             return [], 0
         count = _count(frozenset(asked), self._is_postgres)
@@ -118,7 +119,7 @@ class ItemRepository:
         parameters = {**asked, "limit": limit}
         if position is not None:
             parameters |= {"place_value": position.value, "place_id": position.id}
-        found = _items((await self._connection.execute(statement, parameters)).all())
+        found = _items(await fetch(self._connection, statement, parameters))
         return found[::-1] if direction == "before" else found
 
     async def stream(
@@ -284,7 +285,8 @@ class ItemRepository:
         parameters = {f"new_{name}": value for name, value in columns.items()}
         if self._is_postgres:
             parameters |= outbox.parameters(draft)
-        found: int | None = (await self._connection.execute(statement, parameters)).scalar()
+        rows = await fetch(self._connection, statement, parameters)
+        found: int | None = rows[0][0] if rows else None
         if found is not None and not self._is_postgres:
             await outbox.record(self._connection, replace(draft, subject_id=found))
         return found
@@ -358,7 +360,7 @@ def _event(kind: EventKind, item: Item) -> EventDraft:
     )
 
 
-def _items(rows: Sequence[Row[Any]]) -> list[Item]:
+def _items(rows: Sequence[Sequence[Any]]) -> list[Item]:
     return [Item._make(row) for row in rows]
 
 

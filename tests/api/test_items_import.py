@@ -15,9 +15,11 @@ from httpx import AsyncClient
 from app.repositories.item_batches import ItemBatches, NewItem
 from app.services import item_import
 from app.services.import_lines import MAX_LINE_BYTES
+from tests.api.live import listening
 from tests.backends import Place
 from tests.conftest import MakeApp, MakeClient
 from tests.factories import Tokens, admin, expect, new_user
+from tests.live_server import LiveServer
 
 V1, V2 = "/api/v1/items", "/api/v2/items"
 NDJSON, CSV = "application/x-ndjson", "text/csv"
@@ -246,6 +248,22 @@ async def test_every_item_is_one_event_like_that_of_post(client: AsyncClient, ap
         assert data.pop("created_at").endswith("Z")
         data.pop("updated_at")
     assert one == two
+
+
+async def test_who_listens_to_the_list_keeps_up_with_an_import(
+    client: AsyncClient, server: LiveServer
+) -> None:
+    owner = await new_user(client)
+    async with listening(server, owner, "items") as live:
+        job = await send(client, owner, many(3000))
+        names = []
+        while len(names) < 3000:
+            message = await live.until("event")
+            event = message["event"] if "event" in message else message
+            if event["data"].get("owner_id") == owner.account.id:
+                names.append(event["data"]["name"])
+        assert names == [f"Item {n}" for n in range(3000)]
+        await ended(client, owner, job)
 
 
 async def test_a_dry_run_tells_all_and_imports_nothing(client: AsyncClient) -> None:

@@ -4,8 +4,7 @@ Read from PostgreSQL's own account of the statements that the API really ran.
 """
 
 import json
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,9 @@ import asyncpg
 import pytest
 from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient
-from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.adapters.driver import fetch
 from app.dependencies.items import CursorQuery, write_cursor
 from app.models.items import Item
 from app.repositories.items import ItemFilter, ItemRepository
@@ -60,6 +60,9 @@ class Cost:
     scans: list[str]
 
 
+CostOf = Callable[..., Awaitable[Cost]]
+
+
 @pytest.fixture(scope="module")
 async def app(
     foundation: Foundation, tmp_path_factory: pytest.TempPathFactory
@@ -92,35 +95,43 @@ async def client(app: FastAPI) -> AsyncIterator[AsyncClient]:
         yield client
 
 
-@contextmanager
-def statements(resources: Resources) -> Iterator[list[tuple[str, Any]]]:
-    """Collect what is asked of the table of items."""
-    seen: list[tuple[str, Any]] = []
-    engine = resources.db.engine.sync_engine
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Any]]:
+    """Collect the statements of the lists with their parameters."""
+    seen: list[tuple[Any, Any]] = []
 
-    def note(_c: object, _k: object, statement: str, parameters: Any, *_: object) -> None:
-        if "FROM items" in statement:
-            seen.append((statement, parameters))
+    async def noting(connection: AsyncConnection, statement: Any, parameters: Any) -> Any:
+        seen.append((statement, parameters))
+        return await fetch(connection, statement, parameters)
 
-    event.listen(engine, "before_cursor_execute", note)
-    try:
-        yield seen
-    finally:
-        event.remove(engine, "before_cursor_execute", note)
+    monkeypatch.setattr("app.repositories.items.fetch", noting)
+    return seen
 
 
-async def cost(app: FastAPI, client: AsyncClient, path: str, **query: Any) -> Cost:
+@pytest.fixture
+def cost(app: FastAPI, client: AsyncClient, asked: list[tuple[Any, Any]]) -> CostOf:
     """Ask for a list, and return what its statement costs."""
-    resources: Resources = app.state.resources
-    with statements(resources) as seen:
+
+    async def cost_of(path: str, **query: Any) -> Cost:
+        asked.clear()
         answer = await client.get(path, params=query)
-    assert answer.status_code == 200, answer.text
-    ((statement, parameters),) = seen
-    async with resources.db.read() as connection:
-        explained = await connection.exec_driver_sql(
-            f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}", parameters
+        assert answer.status_code == 200, answer.text
+        ((statement, parameters),) = asked
+        return await explained(app.state.resources, statement, parameters)
+
+    return cost_of
+
+
+async def explained(resources: Resources, statement: Any, parameters: Any) -> Cost:
+    """Run a statement once more, for PostgreSQL's account of it."""
+    async with resources.db.transaction() as connection:
+        compiled = statement.compile(dialect=connection.dialect)
+        values = compiled.construct_params(parameters)
+        answer = await connection.exec_driver_sql(
+            f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {compiled}",
+            tuple(values[name] for name in compiled.positiontup),
         )
-        found = explained.scalar_one()
+        found = answer.scalar_one()
     (plan,) = json.loads(found) if isinstance(found, str) else found
     nodes = list(_nodes(plan["Plan"]))
     return Cost(
@@ -164,23 +175,23 @@ FILTERS: tuple[dict[str, Any], ...] = (
 
 @pytest.mark.parametrize("query", FILTERS, ids=str)
 async def test_an_index_serves_every_filter_in_every_order(
-    app: FastAPI, client: AsyncClient, query: dict[str, Any]
+    cost: CostOf, query: dict[str, Any]
 ) -> None:
     for sort in SORTS:
-        found = await cost(app, client, "/api/v2/items", sort=sort, **query)
+        found = await cost("/api/v2/items", sort=sort, **query)
         assert not [scan for scan in found.scans if scan.startswith("Seq Scan")], (sort, found)
         assert found.rows <= FEW, (sort, found)
 
 
 @pytest.mark.parametrize("sort", SORTS)
 async def test_page_ten_thousand_costs_what_page_one_does(
-    app: FastAPI, client: AsyncClient, sort: Sort
+    app: FastAPI, cost: CostOf, sort: Sort
 ) -> None:
     size = 5
-    first = await cost(app, client, "/api/v2/items", sort=sort, limit=size)
+    first = await cost("/api/v2/items", sort=sort, limit=size)
     place = await item_at(app, sort, 10_000 * size)
     cursor = write_cursor(app.state.resources.cursors, CursorQuery(sort=sort, limit=size), place)
-    deep = await cost(app, client, "/api/v2/items", sort=sort, limit=size, cursor=cursor)
+    deep = await cost("/api/v2/items", sort=sort, limit=size, cursor=cursor)
     assert deep.rows <= first.rows + 3
     assert deep.blocks <= first.blocks + 3
 
@@ -194,7 +205,7 @@ async def item_at(app: FastAPI, sort: str, number: int) -> Item:
 
 
 async def test_what_little_is_on_sale_is_found_without_looking_at_the_rest(
-    app: FastAPI, client: AsyncClient
+    app: FastAPI, cost: CostOf
 ) -> None:
     resources: Resources = app.state.resources
     async with resources.db.transaction() as connection:
@@ -204,16 +215,16 @@ async def test_what_little_is_on_sale_is_found_without_looking_at_the_rest(
     async with resources.db.transaction() as connection:
         await connection.exec_driver_sql("ANALYZE items")
     for sort in SORTS:
-        found = await cost(app, client, "/api/v2/items", sort=sort, on_sale="true")
+        found = await cost("/api/v2/items", sort=sort, on_sale="true")
         assert found.rows <= FEW, (sort, found)
 
 
-async def test_a_scan_of_all_would_be_noticed(app: FastAPI, client: AsyncClient) -> None:
+async def test_a_scan_of_all_would_be_noticed(app: FastAPI, cost: CostOf) -> None:
     resources: Resources = app.state.resources
     async with resources.db.transaction() as connection:
         await connection.exec_driver_sql("DROP INDEX ix_items_name_id")
     try:
-        found = await cost(app, client, "/api/v2/items", sort="name")
+        found = await cost("/api/v2/items", sort="name")
         assert found.rows > FEW
     finally:
         async with resources.db.transaction() as connection:

@@ -1,0 +1,141 @@
+"""Runs statements that are built once straight through the driver, at a quarter of the cost.
+
+SQLAlchemy still writes the SQL, keeps the pool and knows the types. What is left out is its way
+through a greenlet, a context and a cursor for each execution: 160 µs become 45 for a row by its
+key. It serves PostgreSQL on autocommit connections; everything else takes SQLAlchemy's own way.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import asyncpg
+from sqlalchemy import Executable
+from sqlalchemy.engine import Connection as SyncConnection
+from sqlalchemy.engine.interfaces import Dialect
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.pool import PoolProxiedConnection
+from sqlalchemy.util import greenlet_spawn
+
+DRIVER_ERRORS = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    ConnectionError,
+)
+
+Parameters = Mapping[str, Any]
+Rows = Sequence[Sequence[Any]]
+_Convert = Callable[[Any], Any]
+
+
+class _Compiled:
+    """A statement as the driver takes it, and what its values need on the way in and out."""
+
+    def __init__(self, statement: Executable, dialect: Dialect) -> None:
+        self.statement = statement  # kept alive: it is found by its identity
+        compiled: Any = statement.compile(dialect=dialect)  # type: ignore[attr-defined]
+        self.sql = str(compiled)
+        self._arguments = [
+            (compiled.binds[name], compiled._bind_processors.get(name))
+            for name in compiled.positiontup
+        ]
+        processors = [
+            column.type._cached_result_processor(dialect, None)
+            for column in compiled._result_columns
+        ]
+        self._converted = [(at, each) for at, each in enumerate(processors) if each is not None]
+
+    def arguments(self, parameters: Parameters) -> list[Any]:
+        found = []
+        for bind, convert in self._arguments:
+            value = parameters[bind.key] if bind.required else bind.effective_value
+            found.append(value if convert is None else convert(value))
+        return found
+
+    def rows(self, records: Sequence[asyncpg.Record]) -> Rows:
+        if not self._converted:
+            return [tuple(record) for record in records]
+        found = []
+        for record in records:
+            row = list(record)
+            for at, convert in self._converted:
+                row[at] = convert(row[at])
+            found.append(row)
+        return found
+
+
+_compiled: dict[int, _Compiled] = {}
+
+
+class DirectConnection(AsyncConnection):
+    """A pooled connection in autocommit; SQLAlchemy's own one is put around it when asked for."""
+
+    def __init__(self, engine: AsyncEngine, pooled: PoolProxiedConnection) -> None:
+        self._pooled = pooled
+        self._around: SyncConnection | None = None
+        super().__init__(engine)
+
+    @classmethod
+    async def take(cls, engine: AsyncEngine) -> "DirectConnection":
+        """Take a connection out of the engine's pool.
+
+        Raises:
+            ConnectionError: there was none, and none could be made.
+        """
+        try:
+            pooled = await greenlet_spawn(engine.sync_engine.pool.connect)
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise ConnectionError("no connection could be made") from error
+        driver: asyncpg.Connection = pooled.driver_connection
+        if driver.is_in_transaction():  # what is changed here would never be committed
+            await driver.execute("ROLLBACK")
+        return cls(engine, pooled)
+
+    @property  # type: ignore[misc]
+    def dialect(self) -> Dialect:
+        """The engine's dialect."""
+        return self.sync_engine.dialect
+
+    @property
+    def sync_connection(self) -> SyncConnection:
+        """SQLAlchemy's connection, made when it is first asked for."""
+        if self._around is None:
+            self._around = SyncConnection(self.sync_engine, connection=self._pooled)
+        return self._around
+
+    @sync_connection.setter
+    def sync_connection(self, value: SyncConnection | None) -> None:
+        self._around = value
+
+    async def fetch(self, statement: Executable, parameters: Parameters) -> Rows:
+        """Return the rows of a statement that is built once and lives as long as the process."""
+        known = _compiled.get(id(statement))
+        if known is None:
+            known = _compiled[id(statement)] = _Compiled(statement, self.dialect)
+        driver: asyncpg.Connection = self._pooled.driver_connection
+        try:
+            return known.rows(await driver.fetch(known.sql, *known.arguments(parameters)))
+        except DRIVER_ERRORS as error:
+            # The internal one is what a word of farewell leaves that came between two statements.
+            if driver.is_closed() or isinstance(error, asyncpg.InternalClientError):
+                await greenlet_spawn(self._pooled.invalidate)
+            raise
+
+    async def close(self) -> None:
+        """Give the connection back to the pool."""
+        if self._around is not None:
+            await super().close()
+        elif self._pooled.is_valid:
+            await greenlet_spawn(self._pooled.close)
+
+
+async def fetch(connection: AsyncConnection, statement: Executable, parameters: Parameters) -> Rows:
+    """Return the rows of a statement that is built once, by the shortest way there is.
+
+    Such a statement is a module's constant or comes from a cached function; its values are all
+    given by bound parameters, none of them a list that is spelled out in the SQL. What the driver
+    raises is not translated, so it is no way to find out which constraint was broken.
+    """
+    if isinstance(connection, DirectConnection):
+        return await connection.fetch(statement, parameters)
+    return (await connection.execute(statement, parameters)).all()

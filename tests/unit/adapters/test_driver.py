@@ -1,0 +1,67 @@
+"""The short way to the driver gives what SQLAlchemy's own way gives."""
+
+from datetime import timedelta
+
+import pytest
+from fastapi import FastAPI
+from sqlalchemy import bindparam, insert, select, text
+
+from app.adapters.driver import DirectConnection, fetch
+from app.clock import now
+from app.models.idempotency import idempotency_keys
+from app.models.items import items
+
+pytestmark = pytest.mark.only("production")
+
+_KEYS = select(idempotency_keys).where(idempotency_keys.c.scope == bindparam("scope"))
+_SOON = select(bindparam("moment", type_=items.c.created_at.type), bindparam("kept", 7))
+
+
+async def test_values_arrive_as_their_types(app: FastAPI) -> None:
+    row = {
+        "scope": "driver",
+        "key": "k",
+        "fingerprint": "f",
+        "status": 201,
+        "headers": {"etag": '"ä"', "n": [1, None]},
+        "body": b"\x00\xff",
+        "created_at": now(),
+    }
+    db = app.state.resources.db
+    async with db.transaction() as connection:
+        await connection.execute(insert(idempotency_keys), row)
+        slow = (await connection.execute(_KEYS, {"scope": "driver"})).all()
+    async with db.read() as connection:
+        assert isinstance(connection, DirectConnection)
+        quick = await fetch(connection, _KEYS, {"scope": "driver"})
+    assert [tuple(each) for each in quick] == [tuple(each) for each in slow]
+    assert quick[0][4] == row["headers"]
+
+
+async def test_defaults_of_parameters_are_kept(app: FastAPI) -> None:
+    moment = now() + timedelta(hours=1)
+    async with app.state.resources.db.read() as connection:
+        assert [tuple(each) for each in await fetch(connection, _SOON, {"moment": moment})] == [
+            (moment, 7)
+        ]
+
+
+async def test_both_ways_go_over_one_connection_and_give_it_back(app: FastAPI) -> None:
+    db = app.state.resources.db
+    async with db.read() as connection:
+        quick = await fetch(connection, select(text("pg_backend_pid()")), {})
+        slow = (await connection.execute(text("SELECT pg_backend_pid()"))).scalar_one()
+        assert quick[0][0] == slow
+    async with db.read() as connection:
+        assert (await connection.execute(text("SELECT 1"))).scalar_one() == 1
+    assert db.pool_use()[1] == 0
+
+
+async def test_a_transaction_that_somebody_left_open_is_ended_first(app: FastAPI) -> None:
+    db = app.state.resources.db
+    async with db.read() as connection:
+        driver = (await connection.get_raw_connection()).driver_connection
+        await driver.execute("BEGIN")
+    async with db.read() as connection:
+        assert (await connection.get_raw_connection()).driver_connection is driver
+        assert not driver.is_in_transaction()
