@@ -1,7 +1,6 @@
 """How much memory a real process takes while very many items leave and enter it."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -17,8 +16,8 @@ from tests.processes import Service, gunicorn
 
 pytestmark = pytest.mark.only("production")
 
-ALLOWED_MB = 16.0  # of it 8 are what allocators keep; a list of 100,000 items would take 80
-SIZES = [50_000, pytest.param(1_000_000, marks=pytest.mark.system)]
+ALLOWED_MB = 16.0  # of it 8 are what allocators keep; a list of 20,000 items would take 50
+SIZES = [20_000, pytest.param(1_000_000, marks=pytest.mark.system)]
 LINES_AT_ONCE = 1000
 FILL = """
     INSERT INTO items (owner_id, name, description, price_cents, tags, visibility, metadata,
@@ -85,11 +84,7 @@ async def test_an_export_takes_no_more_memory_however_long_it_is(
             for text_format, coding in (("ndjson", "identity"), ("csv", "gzip")):
                 await export(client, other, text_format, coding)  # what is allocated once
                 before = reset_peak(service)
-                started = time.perf_counter()
                 lines = await export(client, owner, text_format, coding)
-                print(
-                    f"{text_format} {coding}: {lines / (time.perf_counter() - started):,.0f} lines/s"
-                )
                 assert lines == count + (text_format == "csv")
                 assert peak(service) - before < ALLOWED_MB
 
@@ -128,7 +123,5 @@ async def test_an_import_takes_no_more_memory_however_long_it_is(
             owner = await new_user(client)
             await import_all(client, owner, 5000, atomic)  # what is allocated once
             before = reset_peak(service)
-            started = time.perf_counter()
             await import_all(client, owner, count, atomic)
-            print(f"import atomic={atomic}: {count / (time.perf_counter() - started):,.0f} lines/s")
             assert peak(service) - before < ALLOWED_MB

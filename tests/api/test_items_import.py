@@ -256,10 +256,9 @@ async def test_who_listens_to_the_list_keeps_up_with_an_import(
     owner = await new_user(client)
     async with listening(server, owner, "items") as live:
         job = await send(client, owner, many(3000))
-        names = []
+        names: list[str] = []
         while len(names) < 3000:
-            message = await live.until("event")
-            event = message["event"] if "event" in message else message
+            event = (await live.until("event"))["event"]
             if event["data"].get("owner_id") == owner.account.id:
                 names.append(event["data"]["name"])
         assert names == [f"Item {n}" for n in range(3000)]
