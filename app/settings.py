@@ -193,8 +193,8 @@ class Settings(BaseSettings):
     rate_limit_password: str = Field(
         "30/minute", description="Password changes and resets, per user or address."
     )
-    rate_limit_export: str = Field("20/minute", description="Exports, per user or address.")
-    rate_limit_import: str = Field("20/minute", description="Imports, per user.")
+    rate_limit_export: str = Field("60/minute", description="Exports, per user or address.")
+    rate_limit_import: str = Field("60/minute", description="Imports, per user.")
     exports_at_once: int = Field(
         4, ge=1, description="Exports that a process runs at once, on connections of their own."
     )

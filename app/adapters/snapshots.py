@@ -4,7 +4,8 @@ A snapshot is held as long as its reader takes. That is why it comes from no poo
 few at once, and why nobody may hold more than half of them.
 """
 
-from collections import Counter
+import asyncio
+from collections import Counter, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -24,7 +25,9 @@ class Snapshots:
         self._engine = create_engine(settings, pooled=False)
         self._is_postgres = self._engine.dialect.name == "postgresql"
         self._limit = settings.exports_at_once
+        self._patience = settings.database_pool_timeout
         self._held: Counter[str] = Counter()
+        self._waiting: deque[asyncio.Event] = deque()
 
     @property
     def open_count(self) -> int:
@@ -36,12 +39,10 @@ class Snapshots:
         """Lend a connection that sees the database as of now until it is given back.
 
         Raises:
-            TooManyExports: all are lent out, or this holder has half of them.
+            TooManyExports: for a while, all were lent out, or half of them to this holder.
             DatabaseUnavailable: the database is away.
         """
-        fair_share = (self._limit + 1) // 2
-        if self.open_count >= self._limit or self._held[holder] >= fair_share:
-            raise TooManyExports(retry_after=_RETRY_AFTER)
+        await self._wait_for_turn(holder)
         self._held[holder] += 1
         try:
             async with opened(self._engine) as connection:
@@ -50,6 +51,19 @@ class Snapshots:
         finally:
             self._held[holder] -= 1
             self._held += Counter()  # forgets who holds none
+            while self._waiting:
+                self._waiting.popleft().set()
+
+    async def _wait_for_turn(self, holder: str) -> None:
+        fair_share = (self._limit + 1) // 2
+        try:
+            async with asyncio.timeout(self._patience):
+                while self.open_count >= self._limit or self._held[holder] >= fair_share:
+                    given_back = asyncio.Event()
+                    self._waiting.append(given_back)
+                    await given_back.wait()
+        except TimeoutError as error:
+            raise TooManyExports(retry_after=_RETRY_AFTER) from error
 
     async def _begin(self, connection: Connection) -> None:
         if self._is_postgres:

@@ -83,6 +83,7 @@ async def import_items(
     The job tells how far it is and what came of it. The file's form is that of an export: the
     fields that the service gives itself, such as `id` and `created_at`, are not heeded.
     """
+    _require_plain(request)
     wanted = Wanted(text_format or _format_of(request), is_v2, atomic, dry_run)
     db, storage = resources.db, resources.files.storage
     await import_intake.require_room(db, caller)
@@ -142,6 +143,11 @@ async def read_rejected_lines(
 
 
 def _format_of(request: Request) -> TextFormat:
+    """Return the form that the headers name.
+
+    Raises:
+        UnsupportedMediaType: it is none that can be imported.
+    """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     found = _MEDIA_TYPES.get(media_type)
     if found is None:
@@ -149,6 +155,18 @@ def _format_of(request: Request) -> TextFormat:
             f"Send {' or '.join(each.media_type for each in TextFormat)}, or say ?format="
         )
     return found
+
+
+def _require_plain(request: Request) -> None:
+    """Let a body pass that is the file itself.
+
+    Raises:
+        UnsupportedMediaType: it is compressed, or wrapped in a form.
+    """
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise UnsupportedMediaType("Send the file uncompressed")
+    if request.headers.get("content-type", "").lower().startswith("multipart/"):
+        raise UnsupportedMediaType("Send the file itself as the body, not in a form")
 
 
 def _fingerprint(request: Request, content: Stored) -> str:

@@ -255,7 +255,7 @@ async def idle_transactions(app: FastAPI) -> int:
 async def test_no_more_than_a_few_run_at_once_and_nobody_has_them_all(
     make_app: MakeApp, make_client: MakeClient
 ) -> None:
-    app = await make_app(exports_at_once=2)
+    app = await make_app(exports_at_once=2, database_pool_timeout=0.3)
     client = make_client(app)
     snapshots: Snapshots = app.state.resources.snapshots
     async with snapshots.open("somebody"):
@@ -271,6 +271,15 @@ async def test_no_more_than_a_few_run_at_once_and_nobody_has_them_all(
         other = make_client(app, address="203.0.113.9")
         assert (await other.get(f"{V1}/export", params={"q": "zz"})).status_code == 200
     assert snapshots.open_count == 0
+
+
+async def test_many_at_once_have_their_turns(client: AsyncClient, app: FastAPI) -> None:
+    owner = await new_user(client)
+    await fill(app, owner, 1000)
+    url = f"{V1}/export?owner_id={owner.account.id}"
+    answers = await asyncio.gather(*(client.get(url) for _ in range(30)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert {answer.text.count("\n") for answer in answers} == {1000}
 
 
 async def test_whoever_reads_too_slowly_is_cut_off(

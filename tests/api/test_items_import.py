@@ -245,6 +245,14 @@ async def test_atomic_is_all_or_nothing(client: AsyncClient) -> None:
     assert [item["price"] for item in await owned(client, owner)] == [1, 2, 3]
 
 
+async def test_a_compressed_file_is_refused_and_said_why(client: AsyncClient) -> None:
+    owner = await new_user(client)
+    headers = owner.headers | {"Content-Type": NDJSON, "Content-Encoding": "gzip"}
+    answer = await client.post(f"{V1}/import", content=b"\x1f\x8b", headers=headers)
+    assert answer.status_code == 415
+    assert "uncompressed" in answer.json()["detail"]
+
+
 async def test_who_may_see_what_was_refused(client: AsyncClient, app: FastAPI) -> None:
     owner, stranger, boss = await new_user(client), await new_user(client), await admin(client, app)
     job = await ended(client, owner, await send(client, owner, b"bad\n"))
@@ -260,6 +268,7 @@ async def test_who_may_see_what_was_refused(client: AsyncClient, app: FastAPI) -
     [
         ("application/json", "", b"[]", 415),
         ("multipart/form-data; boundary=x", "", b"x", 415),
+        ("multipart/form-data; boundary=x", "?format=csv", b"x", 415),
         (NDJSON, "?format=xml", b"{}", 422),
         (NDJSON, "?atomic=perhaps", b"{}", 422),
         (NDJSON, "", b"", 422),
