@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from pydantic import Field
 from starlette.responses import Response
 
+from app.ahead import ahead
 from app.dependencies.auth import OptionalUser
 from app.dependencies.items import ItemListQuery
 from app.dependencies.limits import caller_key, rate_limit
@@ -15,7 +16,7 @@ from app.dependencies.resources import CurrentResources
 from app.dependencies.versions import SpeaksV2
 from app.repositories.items import ItemRepository
 from app.resources import Resources
-from app.routers.streams import PatientStream, apart
+from app.routers.streams import PatientStream
 from app.routers.versioning import Resource
 from app.schemas.problems import problems
 from app.security.principal import Principal
@@ -76,7 +77,7 @@ async def export_items(
     }
     if request.scope.get("state", {}).get("is_head"):
         return Response(media_type=query.format.media_type, headers=headers)
-    pieces = apart(_pieces(query, viewer, resources, caller_key(request), is_v2=is_v2))
+    pieces = ahead(_pieces(query, viewer, resources, caller_key(request), is_v2=is_v2))
     # Asked for before the answer begins: a database that is away is still a 503 then.
     first = await anext(pieces)
     return PatientStream(

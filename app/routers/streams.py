@@ -15,8 +15,6 @@ from app.services.uploads import patiently
 PIECE_SECONDS = 30.0  # for about 128 KiB: whoever reads slower holds what others wait for
 TOTAL_SECONDS = 3600.0
 
-_running: set[asyncio.Task[None]] = set()  # the loop itself keeps tasks only weakly
-
 
 class PatientStream(StreamingResponse):
     """Streams a generator's bytes, up to a deadline for each piece and one for all.
@@ -40,37 +38,6 @@ class PatientStream(StreamingResponse):
 
         async with aclosing(self._pieces), asyncio.timeout(TOTAL_SECONDS):
             await super().stream_response(send_in_time)
-
-
-async def apart(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    """Yield a generator's pieces, which are made in a task of their own, one ahead.
-
-    When a client hangs up, its answer is cancelled again at each of its awaits. What is made here
-    is cancelled once, and gives back in peace what it holds.
-    """
-    waiting: asyncio.Queue[bytes | Exception | None] = asyncio.Queue(1)
-
-    async def make() -> None:
-        try:
-            async with aclosing(pieces):
-                async for piece in pieces:
-                    await waiting.put(piece)
-        except Exception as error:
-            await waiting.put(error)
-        else:
-            await waiting.put(None)
-
-    task = asyncio.create_task(make())
-    _running.add(task)
-    task.add_done_callback(_running.discard)
-    try:
-        while (piece := await waiting.get()) is not None:
-            if isinstance(piece, Exception):
-                raise piece
-            yield piece
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
 
 
 def incoming(request: Request) -> AsyncIterator[bytes]:

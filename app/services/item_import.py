@@ -13,6 +13,7 @@ from typing import Any
 
 from app.adapters.database import Connection, Database
 from app.adapters.storage import Storage
+from app.ahead import ahead
 from app.clock import now
 from app.errors import NotFound
 from app.models.imports import Import
@@ -54,6 +55,7 @@ class Source:
 
     imported: Import
     max_depth: int
+    only_checked: bool  # its items are not to be written
     at: Settled = field(init=False)
     _lines: Lines = field(init=False)
     _records: Records = field(init=False)
@@ -102,7 +104,7 @@ class Source:
         return columns
 
     def _prepared(self, items: list[ItemIn]) -> list[NewItem]:
-        if self.imported.is_dry_run:
+        if self.only_checked:
             return []
         moment = now()
         return [prepared(self.imported.owner_id, stored_values(item), moment) for item in items]
@@ -139,10 +141,9 @@ class Importer:
 
     async def _work(self, imported: Import, report: Report) -> Import:
         in_two_steps = imported.is_atomic and not imported.is_dry_run
-        async with aclosing(self._batches(imported)) as batches:
+        only_checked = in_two_steps or imported.is_dry_run
+        async with aclosing(ahead(self._batches(imported, only_checked=only_checked))) as batches:
             async for batch in batches:
-                if in_two_steps:
-                    batch = _without_items(batch)
                 imported = await self._settle(imported, batch)
                 share = imported.position / imported.size / (2 if in_two_steps else 1)
                 await report(share, _counts(imported))
@@ -182,7 +183,7 @@ class Importer:
             await _require_owner(connection, imported.owner_id)
             writer = ItemBatches(connection)
             await writer.hold_events()
-            async with aclosing(self._batches(start)) as batches:
+            async with aclosing(ahead(self._batches(start, only_checked=False))) as batches:
                 async for batch in batches:
                     await writer.write(batch.new)
                     if not self.db.is_postgres:  # its one writer is this transaction
@@ -196,9 +197,11 @@ class Importer:
             if not await ImportRepository(connection).finish(imported.job_id):
                 raise Overtaken
 
-    async def _batches(self, imported: Import) -> AsyncGenerator[Batch, None]:
+    async def _batches(
+        self, imported: Import, *, only_checked: bool
+    ) -> AsyncGenerator[Batch, None]:
         """Yield the file in stretches, from where it is settled on."""
-        source = Source(imported, self.max_depth)
+        source = Source(imported, self.max_depth, only_checked=only_checked)
         if imported.position >= imported.size:
             return
         try:
@@ -219,10 +222,6 @@ class Importer:
         if imported is None:
             raise ImportStopped("There is no such import")
         return imported
-
-
-def _without_items(batch: Batch) -> Batch:
-    return Batch([], batch.rejections, batch.settled, batch.columns)
 
 
 async def _require_owner(connection: Connection, owner_id: int) -> None:
