@@ -31,6 +31,7 @@ from app.observability.logging import configure_logging
 from app.observability.metrics import Metrics
 from app.resources import open_resources
 from app.routers import (
+    api_keys,
     auth,
     console,
     events,
@@ -59,6 +60,7 @@ RESOURCES = (
     items.resource,
     auth.resource,
     oidc.resource,
+    api_keys.resource,
     users.resource,
     events.resource,
     jobs.resource,

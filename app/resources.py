@@ -28,8 +28,10 @@ from app.security.secrets import development_secret
 from app.security.signing import CursorSigner
 from app.security.tokens import KeyRing, TokenIssuer
 from app.services.accounts import Accounts
+from app.services.api_keys import ApiKeys
 from app.services.authentication import Authenticator
 from app.services.files import Files
+from app.services.key_uses import KeyUses
 from app.services.sessions import Sessions
 from app.services.social_login import SocialLogin
 from app.settings import Settings
@@ -53,6 +55,8 @@ class Resources:
     cache: Cache
     passwords: PasswordHasher
     authenticator: Authenticator
+    api_keys: ApiKeys
+    key_uses: KeyUses
     accounts: Accounts
     sessions: Sessions
     social_login: SocialLogin
@@ -87,6 +91,7 @@ async def open_resources(settings: Settings, metrics: Metrics) -> AsyncIterator[
                 "pubsub": resources.pubsub.run(),
                 "event-tail": resources.tail.run(),
                 "hub": resources.hub.run(),
+                "key-uses": resources.key_uses.run(),
                 "loop-lag": _watch_loop(metrics),
             }.items()
         ]
@@ -147,7 +152,8 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
     )
     tail = EventTail(db, pubsub, poll_seconds=settings.event_poll_seconds)
     db.after_commit.append(tail.announce)
-    authenticator = Authenticator(db, tokens, tail.is_fresh)
+    key_uses = KeyUses(db)
+    authenticator = Authenticator(db, tokens, tail.is_fresh, on_key_use=key_uses.note)
     tail.listen_early(lambda events: forget_changed(authenticator, events))
     hub = Hub(db, pubsub, tail, authenticator, Presence(redis), settings, metrics)
     tail.listen(hub.deliver)
@@ -163,6 +169,8 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
         cache=cache,
         passwords=passwords,
         authenticator=authenticator,
+        api_keys=ApiKeys(db, authenticator),
+        key_uses=key_uses,
         accounts=Accounts(db, passwords, secret, on_change=authenticator.forget_user),
         sessions=Sessions(
             db,

@@ -202,6 +202,9 @@ class Settings(BaseSettings):
         512 * 1024 * 1024, ge=1024, description="Largest body of an import, in bytes."
     )
     rate_limit_upload: str = Field("300/minute", description="Uploads of files, per user.")
+    rate_limit_api_keys: str = Field(
+        "30/minute", description="API keys made and rotated, per user."
+    )
     max_body_bytes: int = Field(
         2 * 1024 * 1024, ge=1024, description="Largest request body outside uploads, in bytes."
     )

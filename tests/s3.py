@@ -34,6 +34,10 @@ class Bucket:
         """Write an object past the service."""
         self._client().put_object(Bucket=self.name, Key=name, Body=content)
 
+    def begin_upload(self, name: str) -> None:
+        """Open an upload in parts, and leave it open."""
+        self._client().create_multipart_upload(Bucket=self.name, Key=name)
+
     def create(self) -> None:
         """Make it."""
         self._client().create_bucket(Bucket=self.name)

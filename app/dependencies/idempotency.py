@@ -6,6 +6,7 @@ or neither. Only successes are stored: a refused request changed nothing and may
 
 import asyncio
 import hashlib
+import json
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Annotated, Any
 
@@ -31,7 +32,12 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 class IdempotentRoute(APIRoute):
-    """A route whose POST honours `Idempotency-Key` (IETF draft, Stripe's rules)."""
+    """A route whose POST honours `Idempotency-Key` (IETF draft, Stripe's rules).
+
+    A subclass names fields of the answer that are too secret to be kept: a repeat has null there.
+    """
+
+    unkept_fields: frozenset[str] = frozenset()
 
     def get_route_handler(self) -> Handler:
         """Wrap the route's own handler where it creates something."""
@@ -69,9 +75,16 @@ async def answer_once(
     if stored is not None:
         return _replay(stored, fingerprint)
     try:
-        return await _run_and_store(answer, db, scope, key, fingerprint)
+        async with db.unit_of_work(_claim(scope, key)) as unit:
+            response = await answer()
+            if unit.has_begun and response.status_code < 300:
+                kept = _kept(request, response, scope, key, fingerprint)
+                await IdempotencyRepository(await unit.connection()).store(
+                    kept, replacing_before=now() - ANSWERS_KEPT_FOR
+                )
     except IdempotencyInProgress:
         return await _wait_for_first(db, scope, key, fingerprint)
+    return response
 
 
 async def idempotency_key(
@@ -100,29 +113,19 @@ def _require_acceptable(key: str) -> None:
         )
 
 
-async def _run_and_store(
-    answer: Callable[[], Awaitable[Response]],
-    db: Database,
-    scope: str,
-    key: str,
-    fingerprint: str,
-) -> Response:
+def _claim(scope: str, key: str) -> Callable[[Connection], Awaitable[None]]:
     async def claim(connection: Connection) -> None:
         await IdempotencyRepository(connection).claim(scope, key)
 
-    async with db.unit_of_work(claim) as unit:
-        response = await answer()
-        if unit.has_begun and response.status_code < 300:
-            headers = {
-                name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers
-            }
-            stored = StoredAnswer(
-                scope, key, fingerprint, response.status_code, headers, bytes(response.body), now()
-            )
-            await IdempotencyRepository(await unit.connection()).store(
-                stored, replacing_before=now() - ANSWERS_KEPT_FOR
-            )
-    return response
+    return claim
+
+
+def _kept(
+    request: Request, response: Response, scope: str, key: str, fingerprint: str
+) -> StoredAnswer:
+    headers = {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers}
+    body = _kept_body(request, response)
+    return StoredAnswer(scope, key, fingerprint, response.status_code, headers, body, now())
 
 
 async def _wait_for_first(db: Database, scope: str, key: str, fingerprint: str) -> Response:
@@ -139,6 +142,15 @@ async def _find(db: Database, scope: str, key: str) -> StoredAnswer | None:
     async with db.read() as connection:
         stored = await IdempotencyRepository(connection).find(scope, key)
     return stored if stored and stored.created_at > now() - ANSWERS_KEPT_FOR else None
+
+
+def _kept_body(request: Request, response: Response) -> bytes:
+    """Return the answer's body without what its route says is too secret to be kept."""
+    body = bytes(response.body)
+    unkept: frozenset[str] = getattr(request.scope["route"], "unkept_fields", frozenset())
+    if not unkept:
+        return body
+    return json.dumps(json.loads(body) | dict.fromkeys(unkept)).encode()
 
 
 async def _fingerprint(request: Request) -> str:

@@ -33,10 +33,10 @@ from app.services import files, items, uploads
 from app.services.thumbnails import MEDIA_TYPE, SIDE
 
 router = APIRouter(tags=["files"], route_class=IdempotentRoute)
-# Their bodies are streamed: nothing may read them before.
-streamed = APIRouter(tags=["files"])
+# A body that is streamed must not be read before; a signed address must not be kept.
+plain = APIRouter(tags=["files"])
 
-resource = Resource(shared=(router, streamed))
+resource = Resource(shared=(router, plain))
 
 UPLOAD_PATHS = re.compile(r"/api/v[0-9]+/(items/[0-9]+/files|files/[0-9]+/content)$")
 DOWNLOAD_PATHS = re.compile(r"/api/v[0-9]+/files/")
@@ -77,7 +77,7 @@ _CONTENT: dict[int | str, dict[str, Any]] = {
 }
 
 
-@streamed.post(
+@plain.post(
     "/items/{item_id}/files",
     response_model=FileList,
     status_code=201,
@@ -127,7 +127,7 @@ async def list_files(item_id: ItemId, viewer: OptionalUser, resources: CurrentRe
     return {"items": await resources.files.of_item(item_id, viewer)}
 
 
-@router.post(
+@plain.post(
     "/items/{item_id}/files/presign",
     response_model=PresignOut,
     summary="Announce a file and get where to send it",
@@ -184,7 +184,7 @@ async def confirm_upload(
     return file
 
 
-@streamed.put(
+@plain.put(
     "/files/{file_id}/content",
     status_code=204,
     summary="Send an announced file",

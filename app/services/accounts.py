@@ -7,6 +7,7 @@ from app.adapters.database import Connection, Database
 from app.clock import now
 from app.errors import InvalidCredentials, LastAdmin, NotFound, Unprocessable
 from app.models.users import User
+from app.repositories.api_keys import ApiKeyRepository
 from app.repositories.identities import IdentityRepository
 from app.repositories.items import ItemRepository
 from app.repositories.sessions import SessionRepository
@@ -177,6 +178,7 @@ class Accounts:
                 raise NotFound("There is no such user")
             await SessionRepository(connection).end(user_id)
             await IdentityRepository(connection).remove(user_id)
+            await ApiKeyRepository(connection).delete_all_of(user_id)
             await ItemRepository(connection).delete_all_of(user_id)
         self._on_change(user_id)
 

@@ -161,3 +161,14 @@ async def test_without_the_storage_files_are_unavailable_and_all_else_goes_on(
     problem(answer, 503, "STORAGE_UNAVAILABLE")
     assert answer.headers["retry-after"]
     expect(await client.get(f"/api/v1/items/{item['id']}"), 200)
+    ready = expect(await client.get("/health/ready"), 200)
+    assert ready["checks"]["storage"]["status"] == "degraded"
+
+
+async def test_the_bucket_is_asked_whether_it_is_there(client: AsyncClient) -> None:
+    ready = expect(await client.get("/health/ready"), 200)
+    assert ready["checks"]["storage"] | {"duration_ms": 0} == {
+        "status": "ok",
+        "detail": "S3",
+        "duration_ms": 0,
+    }

@@ -1,8 +1,10 @@
 """Both storages, by the same tests: on the disk, and in S3 against a real server."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -25,12 +27,14 @@ def s3_url() -> Iterator[str]:
         yield url
 
 
+def settings_of(folder: Path, **over: Any) -> Settings:
+    return Settings(_env_file=None, data_dir=folder, secret_key="x" * 32, **over)
+
+
 @pytest.fixture(params=["local", "s3"])
 async def storage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Storage]:
-    values: dict[str, Any] = {"data_dir": tmp_path, "secret_key": "x" * 32}
-    if request.param == "s3":
-        values |= new_bucket(request.getfixturevalue("s3_url")).settings
-    opened = open_storage(Settings(_env_file=None, **values))
+    over = new_bucket(request.getfixturevalue("s3_url")).settings if request.param == "s3" else {}
+    opened = open_storage(settings_of(tmp_path, **over))
     yield opened
     await opened.close()
 
@@ -159,6 +163,16 @@ async def test_half_written_files_of_a_crash_are_discarded(tmp_path: Path) -> No
     assert not half.exists()
 
 
+async def test_uploads_in_parts_of_a_crash_are_aborted(tmp_path: Path, s3_url: str) -> None:
+    bucket = new_bucket(s3_url)
+    storage = open_storage(settings_of(tmp_path, **bucket.settings))
+    bucket.begin_upload(new_name())  # in 2010, says moto
+    assert await storage.discard_unfinished(datetime(2010, 1, 1, tzinfo=UTC)) == 0
+    assert await storage.discard_unfinished(now() + LATER) == 1
+    assert bucket.unfinished() == 0
+    await storage.close()
+
+
 async def test_a_folder_that_cannot_be_written_to_is_unavailable(tmp_path: Path) -> None:
     (tmp_path / "files").write_text("no folder")
     storage = LocalStorage(tmp_path / "files")
@@ -173,3 +187,9 @@ async def test_files_are_for_the_service_alone(tmp_path: Path) -> None:
     await write(storage, new_name(), b"a")
     for path in (tmp_path / "files").rglob("*"):
         assert path.stat().st_mode & 0o077 == 0
+
+
+def test_heavy_libraries_are_imported_by_who_uses_them_alone() -> None:
+    script = "import sys, app.main; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    assert not {"aiobotocore", "botocore", "PIL", "filetype"} & set(done.stdout.decode().split())
