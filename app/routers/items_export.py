@@ -16,7 +16,7 @@ from app.dependencies.resources import CurrentResources
 from app.dependencies.versions import SpeaksV2
 from app.repositories.items import ItemRepository
 from app.resources import Resources
-from app.routers.streams import PatientStream
+from app.routers.streams import PatientStream, first_of
 from app.routers.versioning import Resource
 from app.schemas.problems import problems
 from app.security.principal import Principal
@@ -79,7 +79,7 @@ async def export_items(
         return Response(media_type=query.format.media_type, headers=headers)
     pieces = ahead(_pieces(query, viewer, resources, caller_key(request), is_v2=is_v2))
     # Asked for before the answer begins: a database that is away is still a 503 then.
-    first = await anext(pieces)
+    first = await first_of(request, pieces)
     return PatientStream(
         _continued(first, pieces), media_type=query.format.media_type, headers=headers
     )

@@ -40,6 +40,31 @@ class PatientStream(StreamingResponse):
             await super().stream_response(send_in_time)
 
 
+async def first_of(request: Request, pieces: AsyncGenerator[bytes, None]) -> bytes:
+    """Return the first piece, for which a client may have to wait; not for one that hangs up.
+
+    Raises:
+        BadRequest: the client is gone, and the pieces are closed.
+    """
+    first = asyncio.ensure_future(anext(pieces))
+    gone = asyncio.create_task(_gone(request))
+    try:
+        await asyncio.wait((first, gone), return_when=asyncio.FIRST_COMPLETED)
+        if first.done():
+            return first.result()
+    finally:
+        gone.cancel()
+        first.cancel()
+        await asyncio.wait((first, gone))
+    await pieces.aclose()
+    raise BadRequest("The client hung up")
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
 def incoming(request: Request) -> AsyncIterator[bytes]:
     """Return the body of a request as it arrives.
 

@@ -241,6 +241,24 @@ async def test_who_hangs_up_frees_the_connection_and_ends_the_query(
                 await asyncio.sleep(0.01)
 
 
+@pytest.mark.only("production")
+async def test_who_hangs_up_before_the_first_line_ends_the_query_too(
+    app: FastAPI, server: LiveServer
+) -> None:
+    resources: Resources = app.state.resources
+    async with resources.db.transaction() as connection:
+        await connection.exec_driver_sql("LOCK TABLE items IN ACCESS EXCLUSIVE MODE")
+        async with server.client() as remote:
+            waiting = asyncio.create_task(remote.get(f"{V1}/export"))
+            async with asyncio.timeout(5):
+                while not resources.snapshots.open_count:
+                    await asyncio.sleep(0.01)
+            waiting.cancel()
+        async with asyncio.timeout(5):
+            while resources.snapshots.open_count or await idle_transactions(app) > 1:
+                await asyncio.sleep(0.01)
+
+
 async def idle_transactions(app: FastAPI) -> int:
     """Return how many sessions of this database hold a transaction beside our own."""
     async with app.state.resources.db.read() as connection:
