@@ -35,6 +35,12 @@ class UnsupportedApiVersion(DomainError):
     status, error_code, title = 400, "UNSUPPORTED_API_VERSION", "Unsupported API version"
 
 
+class InvalidOneTimeToken(BadRequest):
+    """A token from a mail that was used, has run out, or is for something else."""
+
+    error_code, title = "INVALID_ONE_TIME_TOKEN", "The link is invalid, used or has expired"
+
+
 class SignInExpired(BadRequest):
     error_code = "SIGN_IN_EXPIRED"
     title = "This sign-in was not begun in this browser, took too long or is over: begin again"

@@ -31,6 +31,7 @@ from app.observability.logging import configure_logging
 from app.observability.metrics import Metrics
 from app.resources import open_resources
 from app.routers import (
+    addresses,
     api_keys,
     auth,
     console,
@@ -43,6 +44,7 @@ from app.routers import (
     jobs,
     metrics,
     oidc,
+    recovery,
     users,
     ws,
 )
@@ -59,6 +61,8 @@ RESOURCES = (
     items_import.resource,
     items.resource,
     auth.resource,
+    recovery.resource,
+    addresses.resource,
     oidc.resource,
     api_keys.resource,
     users.resource,
