@@ -16,9 +16,10 @@ from httpx import AsyncClient
 from app.repositories.item_batches import ItemBatches, NewItem
 from app.services import item_import
 from tests.api.imports import NDJSON, V1, ended, imported, many, ndjson, owned, send
+from tests.api.live import listening
 from tests.backends import Place
 from tests.conftest import MakeApp, MakeClient
-from tests.factories import Tokens, admin, expect, new_user
+from tests.factories import Tokens, admin, create_item, expect, new_user
 from tests.live_server import LiveServer
 
 
@@ -280,3 +281,70 @@ async def test_of_a_cancelled_atomic_import_nothing_stays(
     )
     params = {"owner_id": owner.account.id}
     assert (await client.get(V1, params=params)).json()["total"] == 0
+
+
+@pytest.mark.parametrize("atomic", ["false", "true"])
+async def test_two_that_run_the_same_import_double_nothing(
+    client: AsyncClient, app: FastAPI, monkeypatch: pytest.MonkeyPatch, atomic: str
+) -> None:
+    owner = await new_user(client)
+    held, run = asyncio.Event(), item_import.Importer.run
+    monkeypatch.setattr(item_import.Importer, "run", waiting(run, held))
+    job = await send(client, owner, many(3000), atomic=atomic)
+    resources = app.state.resources
+    importer = item_import.Importer(resources.db, resources.files.storage, 32)
+
+    async def report(_share: float, _counts: dict[str, Any]) -> None:
+        return
+
+    both = (run(importer, job["id"], report) for _ in range(2))
+    outcomes = await asyncio.gather(*both, return_exceptions=True)
+    whole = [each for each in outcomes if isinstance(each, dict)]
+    assert [each["accepted"] for each in whole] in ([3000], [3000, 3000])
+    held.set()
+    assert (await ended(client, owner, job))["result"]["accepted"] == 3000
+    listed = await client.get(V1, params={"owner_id": owner.account.id})
+    assert listed.json()["total"] == 3000
+
+
+async def test_very_many_refused_lines_are_all_told(client: AsyncClient) -> None:
+    owner = await new_user(client)
+    result, refused = await imported(client, owner, b"bad\n" * 2500)
+    assert (result["accepted"], result["rejected"]) == (0, 2500)
+    assert [each["line"] for each in refused] == list(range(1, 2501))
+
+
+async def test_of_endless_refused_lines_the_first_are_kept_and_all_counted(
+    client: AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(item_import, "MAX_KEPT_REJECTIONS", 10)
+    owner = await new_user(client)
+    result, refused = await imported(client, owner, b"bad\n" * 100_000)
+    assert result["rejected"] == 100_000
+    assert [each["line"] for each in refused] == list(range(1, 11))
+
+
+@pytest.mark.only("production")
+async def test_a_long_atomic_import_holds_up_no_other_event(
+    client: AsyncClient, server: LiveServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner, other = await new_user(client), await new_user(client)
+    reached, held, write = asyncio.Event(), asyncio.Event(), ItemBatches.write
+
+    async def write_and_wait(self: ItemBatches, batch: Sequence[NewItem]) -> None:
+        await write(self, batch)
+        if batch:
+            reached.set()
+            await held.wait()
+
+    monkeypatch.setattr(ItemBatches, "write", write_and_wait)
+    async with listening(server, other, "items") as live:
+        job = await send(client, owner, many(10), atomic="true")
+        async with asyncio.timeout(10):
+            await reached.wait()
+        made = await create_item(client, other)
+        assert (await live.until("event"))["event"]["subject"] == f"item:{made['id']}"
+        held.set()
+        await ended(client, owner, job)
+        names = [(await live.until("event"))["event"]["data"]["name"] for _ in range(10)]
+    assert names == [f"Item {number}" for number in range(10)]
