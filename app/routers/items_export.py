@@ -76,7 +76,9 @@ async def export_items(
         "Cache-Control": "private, no-store",
     }
     if request.scope.get("state", {}).get("is_head"):
-        return Response(media_type=query.format.media_type, headers=headers)
+        head = Response(media_type=query.format.media_type, headers=headers)
+        del head.headers["content-length"]  # nobody knows it before the end
+        return head
     pieces = ahead(_pieces(query, viewer, resources, caller_key(request), is_v2=is_v2))
     # Asked for before the answer begins: a database that is away is still a 503 then.
     first = await first_of(request, pieces)

@@ -175,6 +175,7 @@ async def test_head_says_what_get_would_and_reads_nothing(client: AsyncClient) -
     answer = await client.head(f"{V1}/export", params={"format": "csv"})
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+    assert "content-length" not in answer.headers
     assert answer.content == b""
 
 
