@@ -15,6 +15,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+from app.context import current_request
 from app.dependencies.auth import default_limit
 from app.jobs.running import jobs_beside_requests, jobs_of_worker
 from app.middleware.access_log import AccessLog
@@ -24,7 +25,7 @@ from app.middleware.limits import METHODS, InputLimits
 from app.middleware.metrics import RequestMetrics
 from app.middleware.problems import ErrorBoundary, install_exception_handlers
 from app.middleware.rate_limit_headers import RateLimitHeaders
-from app.middleware.request_context import RequestContextMiddleware, current_request
+from app.middleware.request_context import RequestContextMiddleware
 from app.middleware.security_headers import SecurityHeaders
 from app.middleware.versions import VERSIONS, VersionNegotiation
 from app.observability.logging import configure_logging
@@ -33,6 +34,7 @@ from app.resources import open_resources
 from app.routers import (
     addresses,
     api_keys,
+    audit,
     auth,
     console,
     events,
@@ -42,10 +44,12 @@ from app.routers import (
     items_export,
     items_import,
     jobs,
+    jwks,
     metrics,
     oidc,
     recovery,
     users,
+    webhooks,
     ws,
 )
 from app.routers.dispatch import install_prefix_dispatch
@@ -67,8 +71,10 @@ RESOURCES = (
     api_keys.resource,
     users.resource,
     events.resource,
-    jobs.resource,
     files.resource,
+    audit.resource,
+    jobs.resource,
+    webhooks.resource,
 )
 
 
@@ -189,7 +195,7 @@ def _add_routes(app: FastAPI) -> None:
             add_routes(app, router, prefix="/api/v1", dependencies=limited)
         for router in (*resource.shared, *resource.v2):
             add_routes(app, router, prefix="/api/v2", dependencies=limited, camel_case=camel_case)
-    for router in (health.router, metrics.router, ws.router):
+    for router in (health.router, jwks.router, metrics.router, ws.router):
         add_routes(app, router)
 
 

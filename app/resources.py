@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -18,17 +18,22 @@ from app.adapters.pubsub import PubSub, open_pubsub
 from app.adapters.redis import RedisLink, open_redis
 from app.adapters.snapshots import Snapshots
 from app.adapters.storage import open_storage
+from app.adapters.webhooks import WebhookSender
 from app.events.hub import Hub
 from app.events.invalidation import forget_changed
 from app.events.presence import Presence
 from app.events.tail import EventTail
 from app.observability.metrics import Metrics
+from app.security.key_files import read_keys
+from app.security.keys import KeyRing, SigningKey, keys_of_secrets, outlives
 from app.security.links import LinkSigner
 from app.security.passwords import PasswordHasher
 from app.security.sealing import Sealer
 from app.security.secrets import development_secret
 from app.security.signing import CursorSigner
-from app.security.tokens import KeyRing, TokenIssuer
+from app.security.ssrf import is_public
+from app.security.tokens import TokenIssuer
+from app.services import signing_keys
 from app.services.accounts import Accounts
 from app.services.addresses import Addresses
 from app.services.api_keys import ApiKeys
@@ -40,6 +45,10 @@ from app.services.post import Post
 from app.services.recovery import Recovery
 from app.services.sessions import Sessions
 from app.services.social_login import SocialLogin
+from app.services.webhook_loop import WebhookLoop
+from app.services.webhook_secrets import WebhookSecrets
+from app.services.webhook_turns import WebhookTurns
+from app.services.webhooks import Webhooks
 from app.settings import Settings
 from app.shutdown import drain_on_signal
 from app.version import VERSION
@@ -71,10 +80,14 @@ class Resources:
     post: Post
     social_login: SocialLogin
     cursors: CursorSigner
+    keys: KeyRing
     tail: EventTail
     hub: Hub
     files: Files
     links: LinkSigner
+    webhooks: Webhooks
+    webhook_secrets: WebhookSecrets
+    webhook_loop: WebhookLoop
     version: str = VERSION
     is_draining: bool = False
     started_at: float = field(default_factory=time.monotonic)
@@ -103,6 +116,7 @@ async def open_resources(settings: Settings, metrics: Metrics) -> AsyncIterator[
                 "hub": resources.hub.run(),
                 "key-uses": resources.key_uses.run(),
                 "loop-lag": _watch_loop(metrics),
+                "signing-keys": _follow_keys(resources),
             }.items()
         ]
         stack.push_async_callback(_end, tasks)
@@ -131,6 +145,37 @@ def secrets_of(settings: Settings) -> tuple[bytes, bytes | None]:
     return text.encode(), previous.get_secret_value().encode() if previous else None
 
 
+def open_keys(settings: Settings, of_secrets: Sequence[SigningKey]) -> KeyRing:
+    """Return the keys that access tokens are signed and verified by.
+
+    Where there are files, the secret's key signs until the first of them does.
+
+    Raises:
+        ValueError, OSError: the files cannot be used.
+    """
+    of_files = read_keys(settings.signing_keys_dir) if settings.signing_keys_dir else []
+    return KeyRing(
+        [*of_secrets, *of_files],
+        outlives=outlives(
+            timedelta(minutes=settings.access_token_minutes),
+            timedelta(seconds=settings.clock_leeway_seconds),
+        ),
+    )
+
+
+def _keys_of_secrets(settings: Settings) -> list[SigningKey]:
+    secret, previous = secrets_of(settings)
+    return keys_of_secrets(secret, *([previous] if previous else []))
+
+
+async def _follow_keys(resources: Resources) -> None:
+    folder = resources.settings.signing_keys_dir
+    if folder is not None:
+        of_secrets = _keys_of_secrets(resources.settings)
+        on_change = resources.authenticator.forget_tokens
+        await signing_keys.follow(folder, resources.keys, of_secrets, on_change)
+
+
 def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resources:
     secret, previous_secret = secrets_of(settings)
     secrets_known = [secret, *([previous_secret] if previous_secret else [])]
@@ -155,8 +200,9 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
         concurrency=settings.password_hash_concurrency, max_waiting=settings.password_hash_queue
     )
     stack.callback(passwords.close)
+    keys = open_keys(settings, _keys_of_secrets(settings))
     tokens = TokenIssuer(
-        KeyRing.from_secrets(*secrets_known),
+        keys,
         issuer=settings.token_issuer,
         audience=settings.token_audience,
         lifetime=timedelta(minutes=settings.access_token_minutes),
@@ -173,6 +219,13 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
     limiter = RateLimiter(redis, on_refusal=lambda name: metrics.rate_limited.labels(name).inc())
     post = Post(Sealer(secrets_known, "mail"), limiter, _mails_to_one(settings))
     forget_user = authenticator.forget_user
+    sender = WebhookSender(is_allowed=_anywhere if settings.webhooks_allow_private else is_public)
+    stack.callback(sender.close)
+    webhook_secrets = WebhookSecrets(db, Sealer(secrets_known, "webhooks"))
+    webhooks = Webhooks(db, sender, webhook_secrets, settings)
+    turns = WebhookTurns(db, webhooks, webhook_secrets, sender, post, metrics, settings)
+    webhook_loop = WebhookLoop(db, webhooks, turns)
+    tail.listen(lambda _: webhook_loop.events_came())
     return Resources(
         settings=settings,
         metrics=metrics,
@@ -209,11 +262,19 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
             previous_secret=previous_secret,
         ),
         cursors=CursorSigner(secret),
+        keys=keys,
         tail=tail,
         hub=hub,
         files=Files(db, storage, settings),
         links=LinkSigner(secret, previous_secret),
+        webhooks=webhooks,
+        webhook_secrets=webhook_secrets,
+        webhook_loop=webhook_loop,
     )
+
+
+def _anywhere(_address: str) -> bool:
+    return True
 
 
 def _mails_to_one(settings: Settings) -> Limits | None:

@@ -145,6 +145,11 @@ class Settings(BaseSettings):
     secret_key_previous: SecretStr | None = Field(
         None, description="The key before the last rotation; still verifies, never signs."
     )
+    signing_keys_dir: Path | None = Field(
+        None,
+        description="Folder of PEM files that sign access tokens by ES256 or RS256; "
+        "`kingpost keys` makes them. Unset: HS256 by SECRET_KEY.",
+    )
     token_issuer: str = Field("kingpost", description="`iss` of the access tokens.")
     token_audience: str = Field("kingpost-api", description="`aud` of the access tokens.")
     access_token_minutes: int = Field(15, ge=1, le=1440, description="Life of an access token.")
@@ -157,6 +162,9 @@ class Settings(BaseSettings):
     )
     password_hash_queue: int = Field(
         64, ge=1, description="Sign-ins that may wait for a hash before the answer is 503."
+    )
+    audit_retention_days: int = Field(
+        400, ge=1, description="Days that the audit log is kept: a year, and time to look back."
     )
     cors_origins: CommaSeparated = Field(
         (), description="Origins allowed by CORS and on WebSockets, comma-separated."
@@ -226,6 +234,12 @@ class Settings(BaseSettings):
         512 * 1024 * 1024, ge=1024, description="Largest body of an import, in bytes."
     )
     rate_limit_upload: str = Field("300/minute", description="Uploads of files, per user.")
+    rate_limit_account_export: str = Field(
+        "6/hour", description="Exports of all of one's own data, per user."
+    )
+    rate_limit_webhooks: str = Field(
+        "60/minute", description="New, tested and repeated webhooks, per user."
+    )
     rate_limit_api_keys: str = Field(
         "30/minute", description="API keys made and rotated, per user."
     )
@@ -322,6 +336,22 @@ class Settings(BaseSettings):
     )
     stats_cache_seconds: int = Field(30, ge=1, description="Life of the cached item statistics.")
 
+    # ── Webhooks ─────────────────────────────────────────────────────────────────────────────
+    webhooks_allow_http: bool = Field(
+        False, description="Let webhooks go to http:// in production too; elsewhere they may."
+    )
+    webhooks_allow_private: bool = Field(
+        False,
+        description="Let webhooks go to private, loopback and link-local addresses. Whoever may "
+        "register one can then reach your network: for development and tests.",
+    )
+    webhooks_ports: CommaSeparated = Field(
+        (), description="Ports that webhooks may go to, comma-separated. Unset: any."
+    )
+    webhooks_wait_scale: float = Field(
+        1.0, gt=0, le=1, description="Factor of the waits between attempts; below 1 for tests."
+    )
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -355,6 +385,9 @@ class Settings(BaseSettings):
         for name in type(self).model_fields:
             if name.startswith("rate_limit_") and not _LIMITS.fullmatch(getattr(self, name)):
                 yield f"{name.upper()} must be written as 100/minute or 5/second;100/minute"
+        for port in self.webhooks_ports:
+            if not (port.isdecimal() and 0 < int(port) < 65536):
+                yield f"WEBHOOKS_PORTS: {port} is no port"
         for origin in self.cors_origins:
             if not _ORIGIN.fullmatch(origin):
                 yield f"CORS_ORIGINS: {origin} is no origin, such as https://app.example.com"

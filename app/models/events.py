@@ -22,7 +22,11 @@ class EventKind(StrEnum):
     JOB_PROGRESS = "job.progress"
     JOB_FINISHED = "job.finished"
     SESSION_ENDED = "session.ended"
+    WEBHOOK_DISABLED = "webhook.disabled"
     API_KEY_CHANGED = "api_key.changed"
+
+
+INTERNAL_KINDS = frozenset({EventKind.SESSION_ENDED, EventKind.API_KEY_CHANGED})
 
 
 class Audience(StrEnum):

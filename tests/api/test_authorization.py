@@ -138,14 +138,15 @@ async def world_for(
     owner = world.callers["owner"]
     assert owner
     item = await create_item(client, owner, visibility="private")
-    others = dict(world.others)
+    others = world.others
     for parameter, operation in MADE_BY.items():
         if f"{{{parameter}}}" in name:
             url = f"/api/v1{operation.removeprefix('POST ')}".format(item_id=item["id"])
             made = await client.post(url, **sent(BODIES[operation]), headers=owner.headers)
-            body = expect(made, 201)
-            others[parameter] = body["items"][0]["id"] if "items" in body else body["id"]
-    return replace(world, item_id=item["id"], others=others)
+            if made.status_code != 409:  # else they have as many as they may: the last one will do
+                body = expect(made, 201)
+                others[parameter] = body["items"][0]["id"] if "items" in body else body["id"]
+    return replace(world, item_id=item["id"])
 
 
 def documented(app: FastAPI, version: str) -> list[str]:

@@ -127,7 +127,7 @@ async def test_a_purged_item_takes_its_files_along(client: AsyncClient, app: Fas
     async with app.state.resources.db.transaction() as connection:
         old = {"deleted_at": now() - timedelta(days=31)}
         await connection.execute(update(items).where(items.c.id == item["id"]).values(old))
-    await sweep(app.state.resources.db, timedelta(days=1))
+    await sweep(app.state.resources.db, timedelta(days=1), timedelta(days=400))
     problem(await client.get(f"/api/v1/files/{file['id']}"), 404, "NOT_FOUND")
     make_old(app.state.resources.settings.data_dir / "files")
     assert (await app.state.resources.files.sweep_orphans())["orphans"] == 1
