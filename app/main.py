@@ -59,9 +59,10 @@ from app.schemas.versions import CamelCase
 from app.settings import Settings
 from app.version import VERSION
 
-# A new resource is imported above and adds one line here, and nothing else in this file.
+# A new resource is imported above and adds one line here, and nothing else in this file. Where two
+# could answer a path, the first does: /items/export before /items/{item_id}.
 RESOURCES = (
-    items_export.resource,  # before items: /items/{item_id} would take its path
+    items_export.resource,
     items_import.resource,
     items.resource,
     auth.resource,
