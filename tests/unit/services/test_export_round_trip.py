@@ -25,7 +25,7 @@ TEXT = st.text(
 )
 LINE = st.text(
     st.characters(exclude_categories=["Cc", "Cs"]) | st.sampled_from("'=+-@,;\"["), min_size=1
-).map(lambda text: text.strip()[:40])
+).map(lambda text: text[:40].strip())
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | TEXT,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
@@ -61,7 +61,7 @@ def row(item: dict[str, Any]) -> tuple[Any, ...]:
 
 @pytest.mark.parametrize("text_format", TextFormat)
 @pytest.mark.parametrize("is_v2", [False, True])
-@settings(max_examples=40)
+@settings(max_examples=60)
 @given(items=st.lists(ITEMS, min_size=1, max_size=2))
 def test_an_exported_line_is_read_as_the_same_item(
     text_format: TextFormat, is_v2: bool, items: list[dict[str, Any]]
@@ -81,7 +81,7 @@ def test_an_exported_line_is_read_as_the_same_item(
     assert [stored_values(item) for item in read] == [{k: i[k] for k in kept} for i in items]
 
 
-@settings(max_examples=40)
+@settings(max_examples=60)
 @given(st.lists(ITEMS, min_size=1, max_size=2))
 def test_no_cell_of_csv_is_a_formula_and_money_is_exact(items: list[dict[str, Any]]) -> None:
     file = item_export.encoder(TextFormat.CSV, is_v2=True)([row(item) for item in items])
