@@ -318,6 +318,10 @@ class AccountLocked(RateLimited):
     error_code, title = "ACCOUNT_LOCKED", "Too many failed sign-ins; try again later"
 
 
+class TooManyImports(RateLimited):
+    error_code, title = "TOO_MANY_IMPORTS", "Too many of your imports are waiting"
+
+
 class HeadersTooLarge(DomainError):
     status, error_code, title = 431, "HEADERS_TOO_LARGE", "Too many or too large header fields"
 
@@ -335,6 +339,10 @@ class Unavailable(DomainError):
 
     def __init__(self, detail: str | None = None, *, retry_after: int = 1) -> None:
         super().__init__(detail, headers={"Retry-After": str(retry_after)})
+
+
+class TooManyExports(Unavailable):
+    error_code, title = "TOO_MANY_EXPORTS", "Too many exports are running; try again later"
 
 
 class DatabaseUnavailable(Unavailable):

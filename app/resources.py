@@ -16,6 +16,7 @@ from app.adapters.mail import Mailer, open_mailer
 from app.adapters.oidc import Providers
 from app.adapters.pubsub import PubSub, open_pubsub
 from app.adapters.redis import RedisLink, open_redis
+from app.adapters.snapshots import Snapshots
 from app.adapters.storage import open_storage
 from app.adapters.webhooks import WebhookSender
 from app.events.hub import Hub
@@ -63,6 +64,7 @@ class Resources:
     settings: Settings
     metrics: Metrics
     db: Database
+    snapshots: Snapshots
     redis: RedisLink | None
     pubsub: PubSub
     limiter: RateLimiter
@@ -182,6 +184,8 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
     secrets_known = [secret, *([previous_secret] if previous_secret else [])]
     db = Database(settings)
     stack.push_async_callback(db.close)
+    snapshots = Snapshots(settings)
+    stack.push_async_callback(snapshots.close)
     redis = open_redis(settings)
     if redis is not None:
         stack.push_async_callback(redis.close)
@@ -235,6 +239,7 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
         settings=settings,
         metrics=metrics,
         db=db,
+        snapshots=snapshots,
         redis=redis,
         pubsub=pubsub,
         limiter=limiter,

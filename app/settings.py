@@ -234,6 +234,14 @@ class Settings(BaseSettings):
     rate_limit_password: str = Field(
         "30/minute", description="Password changes and resets, per user or address."
     )
+    rate_limit_export: str = Field("60/minute", description="Exports, per user or address.")
+    rate_limit_import: str = Field("60/minute", description="Imports, per user.")
+    exports_at_once: int = Field(
+        4, ge=1, description="Exports that a process runs at once, on connections of their own."
+    )
+    max_import_bytes: int = Field(
+        512 * 1024 * 1024, ge=1024, description="Largest body of an import, in bytes."
+    )
     rate_limit_upload: str = Field("300/minute", description="Uploads of files, per user.")
     rate_limit_account_export: str = Field(
         "6/hour", description="Exports of all of one's own data, per user."
