@@ -12,12 +12,23 @@ const MARGIN = 30_000; // milliseconds before the end at which a token is renewe
 let access = null; // {token, until}
 let renewing = null; // one renewal at a time: a refresh token is good once
 let timer = 0;
-let listener = () => {};
+let user = null;
+const listeners = new Set();
 let renewed = () => {};
 
 /** Call back with the account, or null, whenever that changes. */
 export function onChange(callback) {
-  listener = callback;
+  listeners.add(callback);
+}
+
+/** Who is signed in; null where nobody is. */
+export const account = () => user;
+
+export const isAdmin = () => user?.roles.includes("admin") ?? false;
+
+function become(somebody) {
+  user = somebody;
+  for (const each of listeners) each(user);
 }
 
 /** Call back whenever there is a newer token for the same account. */
@@ -28,27 +39,55 @@ export function onRenewal(callback) {
 /** Take up the session of before a reload. */
 export async function restore() {
   if (sessionStorage.getItem(KEY)) await renew().catch(() => {});
-  listener(access ? await me() : null);
+  become(access ? await me() : null);
 }
 
 export async function signIn(username, password) {
   const body = new URLSearchParams({ username, password });
-  keep(await read(await fetch(`${AUTH}/token`, { method: "POST", body })));
-  listener(await me());
+  await begin(await read(await fetch(`${AUTH}/token`, { method: "POST", body })));
+}
+
+/** Answer the question for a second factor, which a sign-in by password ended with. */
+export async function answerChallenge(challenge, code) {
+  await begin(await anonymous("/token/second-factor", { challenge, code }));
+}
+
+/** Take up the sign-in that a provider has sent the browser back with. */
+export async function exchange(code) {
+  await begin(await anonymous("/oidc/exchange", { code }));
+}
+
+/** Call an operation that takes no token. */
+export async function anonymous(path, values) {
+  const headers = { "Content-Type": "application/json" };
+  return read(await fetch(AUTH + path, { method: "POST", headers, body: JSON.stringify(values) }));
+}
+
+async function begin(pair) {
+  keep(pair);
+  become(await me());
 }
 
 export async function signUp(account) {
-  const headers = { "Content-Type": "application/json" };
-  const body = JSON.stringify(account);
-  await read(await fetch(`${AUTH}/register`, { method: "POST", headers, body }));
+  await anonymous("/register", account);
   await signIn(account.username, account.password);
 }
 
 export async function signOut() {
   const headers = await authorization();
-  forget();
-  listener(null);
+  end();
   await fetch(`${AUTH}/logout`, { method: "POST", headers }).catch(() => {});
+}
+
+/** The session has ended, here and there. */
+export function end() {
+  forget();
+  become(null);
+}
+
+/** The account itself was changed. */
+export async function reload() {
+  become(await me());
 }
 
 /** The access token, renewed where it is about to run out; null where nobody is signed in. */
@@ -68,6 +107,7 @@ export async function authorization() {
 /** The service refused the token: get another one, or learn that the session has ended. */
 export async function refused() {
   access = null;
+  if (!sessionStorage.getItem(KEY)) return false;
   try {
     await renew();
   } catch (problem) {
@@ -88,16 +128,11 @@ function renew() {
 }
 
 async function spend() {
-  const headers = { "Content-Type": "application/json" };
-  const body = JSON.stringify({ refresh_token: sessionStorage.getItem(KEY) });
   try {
-    keep(await read(await fetch(`${AUTH}/refresh`, { method: "POST", headers, body })));
+    keep(await anonymous("/refresh", { refresh_token: sessionStorage.getItem(KEY) }));
     renewed();
   } catch (problem) {
-    if (problem instanceof Problem && problem.status === 401) {
-      forget();
-      listener(null);
-    }
+    if (problem instanceof Problem && problem.status === 401) end();
     throw problem;
   }
 }
