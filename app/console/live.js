@@ -4,7 +4,7 @@
  *   import { connect } from "/console/live.js";
  *
  *   const live = connect({
- *     channels: ["items"],
+ *     channels: ["items"],                    // or a function that returns them
  *     token: async () => accessToken,        // null: nobody is signed in, public events only
  *     onEvent: (event, channel) => { … },     // {id, type, time, subject, data}
  *     onState: (state) => { … },              // "connecting" | "live" | "offline"
@@ -43,6 +43,11 @@ class Connection {
     addEventListener("online", this.#now);
     addEventListener("offline", this.#lost);
     this.#open();
+  }
+
+  get #channels() {
+    const { channels } = this.#options;
+    return typeof channels === "function" ? channels() : channels;
   }
 
   /** Tell the service of a newer token before the old one runs out. */
@@ -107,7 +112,7 @@ class Connection {
       case "welcome":
         this.#attempts = 0;
         this.#options.onState("live");
-        for (const channel of this.#options.channels) {
+        for (const channel of this.#channels) {
           const since = channel.startsWith("room:") ? undefined : this.#seen.get(channel);
           if (since === undefined) this.#seen.set(channel, message.event_id);
           this.#send({ action: "subscribe", channel, since });
@@ -127,7 +132,7 @@ class Connection {
 
   #openStream(generation) {
     const url = new URL("/api/v1/events", this.#options.origin);
-    for (const channel of this.#options.channels) url.searchParams.append("channel", channel);
+    for (const channel of this.#channels) url.searchParams.append("channel", channel);
     const stream = new EventSource(url); // reconnects and resumes by itself
     this.#stream = stream;
     stream.onopen = () => {
@@ -184,4 +189,11 @@ class Connection {
   }
 }
 
-const KINDS = ["item.created", "item.updated", "item.deleted", "item.restored"];
+const KINDS = [
+  "item.created",
+  "item.updated",
+  "item.deleted",
+  "item.restored",
+  "file.added",
+  "file.removed",
+];

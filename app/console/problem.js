@@ -5,6 +5,7 @@ export class Problem extends Error {
     super(body.detail ?? body.title ?? "Something went wrong");
     this.status = status;
     this.code = body.error_code ?? "";
+    this.body = body;
     this.fields = new Map((body.errors ?? []).map((each) => [each.field, each.message]));
   }
 }

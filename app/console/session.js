@@ -13,12 +13,23 @@ const MARGIN = 30_000; // milliseconds before the end at which a token is renewe
 let access = null; // {token, until}
 let renewing = null; // one renewal at a time: a refresh token is good once
 let timer = 0;
-let listener = () => {};
+let user = null;
+const listeners = new Set();
 let renewed = () => {};
 
 /** Call back with the account, or null, whenever that changes. */
 export function onChange(callback) {
-  listener = callback;
+  listeners.add(callback);
+}
+
+/** Who is signed in; null where nobody is. */
+export const account = () => user;
+
+export const isAdmin = () => user?.roles.includes("admin") ?? false;
+
+function become(somebody) {
+  user = somebody;
+  for (const each of listeners) each(user);
 }
 
 /** Call back whenever there is a newer token for the same account. */
@@ -29,7 +40,7 @@ export function onRenewal(callback) {
 /** Take up the session of before a reload, or of another tab. */
 export async function restore() {
   if (localStorage.getItem(KEY)) await renew().catch(() => {});
-  listener(access ? await me() : null);
+  become(access ? await me() : null);
 }
 
 // All tabs share one cookie: when somebody else signs in in one, or out, the others must follow.
@@ -42,25 +53,54 @@ addEventListener("storage", ({ key }) => {
 
 export async function signIn(username, password) {
   const body = new URLSearchParams({ username, password });
-  keep(await read(await fetch(`${AUTH}/token?cookie=true`, { method: "POST", body })));
-  const account = await me();
-  localStorage.setItem(KEY, account.id);
-  listener(account);
+  await begin(await read(await fetch(`${AUTH}/token?cookie=true`, { method: "POST", body })));
+}
+
+/** Answer the question for a second factor, which a sign-in by password ended with. */
+export async function answerChallenge(challenge, code) {
+  await begin(await anonymous("/token/second-factor?cookie=true", { challenge, code }));
+}
+
+/** Take up the sign-in that a provider has sent the browser back with. */
+export async function exchange(code) {
+  await begin(await anonymous("/oidc/exchange?cookie=true", { code }));
+}
+
+/** Call an operation that takes no token. */
+export async function anonymous(path, values) {
+  const headers = { "Content-Type": "application/json" };
+  return read(await fetch(AUTH + path, { method: "POST", headers, body: JSON.stringify(values) }));
+}
+
+async function begin(pair) {
+  keep(pair);
+  const somebody = await me();
+  localStorage.setItem(KEY, somebody.id);
+  become(somebody);
 }
 
 export async function signUp(account) {
-  const headers = { "Content-Type": "application/json" };
-  const body = JSON.stringify(account);
-  await read(await fetch(`${AUTH}/register`, { method: "POST", headers, body }));
+  await anonymous("/register", account);
   await signIn(account.username, account.password);
 }
 
 /** Only the service can take the cookie back: without an answer nobody is signed out. */
 export async function signOut() {
-  const headers = await authorization();
-  await fetch(`${AUTH}/logout`, { method: "POST", headers });
-  forget();
-  listener(null);
+  await fetch(`${AUTH}/logout`, { method: "POST", headers: await authorization() });
+  end();
+}
+
+/** The session has ended, here and there. */
+export function end() {
+  access = null;
+  localStorage.removeItem(KEY);
+  clearTimeout(timer);
+  become(null);
+}
+
+/** The account itself was changed. */
+export async function reload() {
+  become(await me());
 }
 
 /** The access token, renewed where it is about to run out; null where nobody is signed in. */
@@ -104,10 +144,7 @@ async function spend() {
     keep(await read(await fetch(`${AUTH}/refresh`, { method: "POST" })));
     renewed();
   } catch (problem) {
-    if (problem instanceof Problem && ENDED.has(problem.status)) {
-      forget();
-      listener(null);
-    }
+    if (problem instanceof Problem && ENDED.has(problem.status)) end();
     throw problem;
   }
 }
@@ -116,10 +153,4 @@ function keep(pair) {
   access = { token: pair.access_token, until: Date.now() + pair.expires_in * 1000 };
   clearTimeout(timer);
   timer = setTimeout(() => renew().catch(() => {}), Math.max(1000, pair.expires_in * 1000 - 2 * MARGIN));
-}
-
-function forget() {
-  access = null;
-  localStorage.removeItem(KEY);
-  clearTimeout(timer);
 }

@@ -140,6 +140,10 @@ def _replace_default_errors(document: dict[str, object]) -> None:
             answer = operation.get("responses", {}).get("422")
             if answer is not None:
                 answer["content"] = problem
+    messages: dict[str, Any] = document.get("webhooks", {})  # type: ignore[assignment]
+    for operations in messages.values():
+        for operation in operations.values():
+            operation["responses"].pop("422", None)  # the receiver answers, and not we
     schemas = document["components"]["schemas"]  # type: ignore[index]
     schemas.pop("HTTPValidationError", None)
     schemas.pop("ValidationError", None)

@@ -189,7 +189,7 @@ async def test_the_keyboard_alone_is_enough(browser: Browser, service: Service) 
         page = watched.page
         await page.goto("/")
         await page.keyboard.press("Tab")
-        await expect(page.get_by_role("link", name="Skip to the items")).to_be_focused()
+        await expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
         await page.get_by_role("button", name="Sign up").focus()
         await page.keyboard.press("Enter")
         for text in ("joan@example.com", "joan", PASSWORD, PASSWORD):
