@@ -139,6 +139,7 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
     tail.listen_early(lambda events: forget_changed(authenticator, events))
     hub = Hub(db, pubsub, tail, authenticator, Presence(redis), settings, metrics)
     tail.listen(hub.deliver)
+    metrics.pool_limit.set(settings.database_pool_size)
     metrics.refresh_with(lambda: _read_pool(metrics, db))
     return Resources(
         settings=settings,

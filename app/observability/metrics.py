@@ -39,6 +39,7 @@ class Metrics:
         ]
         self.in_progress = _gauge(registry, "http_requests_in_progress", "Requests being served.")
         self.pool_size = _gauge(registry, "db_pool_connections", "Open database connections.")
+        self.pool_limit = _gauge(registry, "db_pool_limit", "Connections that may be open.")
         self.pool_in_use = _gauge(registry, "db_pool_in_use", "Database connections lent out.")
         self.cache_lookups = Counter(
             "cache_lookups", "Lookups in the cache.", ["namespace", "outcome"], registry=registry
@@ -58,6 +59,18 @@ class Metrics:
             "event_lag_seconds",
             "From an event's commit to its delivery.",
             buckets=BUCKETS,
+            registry=registry,
+        )
+        self.webhook_attempts = Counter(
+            "webhook_attempts",
+            "Attempts to send a webhook.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.webhook_duration = Histogram(
+            "webhook_attempt_duration_seconds",
+            "How long an endpoint took to answer, or not to.",
+            buckets=(*BUCKETS, 15.0),
             registry=registry,
         )
         self.jobs_waiting = _latest(registry, "jobs_waiting", "Jobs whose time has come.")
