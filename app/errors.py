@@ -35,6 +35,12 @@ class UnsupportedApiVersion(DomainError):
     status, error_code, title = 400, "UNSUPPORTED_API_VERSION", "Unsupported API version"
 
 
+class InvalidOneTimeToken(BadRequest):
+    """A token from a mail that was used, has run out, or is for something else."""
+
+    error_code, title = "INVALID_ONE_TIME_TOKEN", "The link is invalid, used or has expired"
+
+
 class SignInExpired(BadRequest):
     error_code = "SIGN_IN_EXPIRED"
     title = "This sign-in was not begun in this browser, took too long or is over: begin again"
@@ -69,6 +75,10 @@ class InvalidToken(Unauthenticated):
     error_code, title = "INVALID_TOKEN", "The token is invalid or has expired"
 
 
+class InvalidApiKey(Unauthenticated):
+    error_code, title = "INVALID_API_KEY", "The API key is invalid, has expired or was revoked"
+
+
 class TokenReused(Unauthenticated):
     """A spent refresh token came back: its whole session has been revoked (RFC 9700, 4.14.2)."""
 
@@ -89,6 +99,10 @@ class AccountSuspended(Forbidden):
 
 class ProviderRefused(Forbidden):
     error_code, title = "PROVIDER_REFUSED", "The provider did not let you sign in"
+
+
+class InsufficientScope(Forbidden):
+    error_code, title = "INSUFFICIENT_SCOPE", "The API key may not be used for this"
 
 
 class NotFound(DomainError):
@@ -138,6 +152,10 @@ class IdentityTaken(Conflict):
 class LastWayIn(Conflict):
     error_code = "LAST_WAY_IN"
     title = "Without a password or another identity nobody could sign in to the account"
+
+
+class TooManyApiKeys(Conflict):
+    error_code, title = "TOO_MANY_API_KEYS", "There are as many API keys as one may have"
 
 
 class IdempotencyInProgress(Conflict):

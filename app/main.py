@@ -30,7 +30,21 @@ from app.middleware.versions import VERSIONS, VersionNegotiation
 from app.observability.logging import configure_logging
 from app.observability.metrics import Metrics
 from app.resources import open_resources
-from app.routers import auth, console, events, health, items, jobs, metrics, oidc, users, ws
+from app.routers import (
+    addresses,
+    api_keys,
+    auth,
+    console,
+    events,
+    health,
+    items,
+    jobs,
+    metrics,
+    oidc,
+    recovery,
+    users,
+    ws,
+)
 from app.routers.dispatch import install_prefix_dispatch
 from app.routers.docs import add_documentation
 from app.routers.versioning import add_routes
@@ -42,7 +56,10 @@ from app.version import VERSION
 RESOURCES = (
     items.resource,
     auth.resource,
+    recovery.resource,
+    addresses.resource,
     oidc.resource,
+    api_keys.resource,
     users.resource,
     events.resource,
     jobs.resource,

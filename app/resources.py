@@ -11,7 +11,8 @@ from datetime import timedelta
 
 from app.adapters.cache import Cache, open_cache
 from app.adapters.database import Database
-from app.adapters.limits import RateLimiter
+from app.adapters.limits import Limits, RateLimiter, parse_limits
+from app.adapters.mail import Mailer, open_mailer
 from app.adapters.oidc import Providers
 from app.adapters.pubsub import PubSub, open_pubsub
 from app.adapters.redis import RedisLink, open_redis
@@ -21,11 +22,18 @@ from app.events.presence import Presence
 from app.events.tail import EventTail
 from app.observability.metrics import Metrics
 from app.security.passwords import PasswordHasher
+from app.security.sealing import Sealer
 from app.security.secrets import development_secret
 from app.security.signing import CursorSigner
 from app.security.tokens import KeyRing, TokenIssuer
 from app.services.accounts import Accounts
+from app.services.addresses import Addresses
+from app.services.api_keys import ApiKeys
 from app.services.authentication import Authenticator
+from app.services.key_uses import KeyUses
+from app.services.notices import Notices
+from app.services.post import Post
+from app.services.recovery import Recovery
 from app.services.sessions import Sessions
 from app.services.social_login import SocialLogin
 from app.settings import Settings
@@ -48,8 +56,14 @@ class Resources:
     cache: Cache
     passwords: PasswordHasher
     authenticator: Authenticator
+    api_keys: ApiKeys
+    key_uses: KeyUses
     accounts: Accounts
+    recovery: Recovery
+    addresses: Addresses
     sessions: Sessions
+    mailer: Mailer
+    post: Post
     social_login: SocialLogin
     cursors: CursorSigner
     tail: EventTail
@@ -80,6 +94,7 @@ async def open_resources(settings: Settings, metrics: Metrics) -> AsyncIterator[
                 "pubsub": resources.pubsub.run(),
                 "event-tail": resources.tail.run(),
                 "hub": resources.hub.run(),
+                "key-uses": resources.key_uses.run(),
                 "loop-lag": _watch_loop(metrics),
             }.items()
         ]
@@ -94,6 +109,7 @@ def describe(resources: Resources) -> dict[str, str]:
     """Return which parts are real and which embedded, for the log and for `kingpost doctor`."""
     return {
         "database": "PostgreSQL" if resources.db.is_postgres else "SQLite (embedded)",
+        "mail": "SMTP" if resources.settings.smtp_host else "files in DATA_DIR/mail (embedded)",
         "redis": "connected by URL" if resources.redis else "in-process (embedded)",
     }
 
@@ -109,6 +125,7 @@ def secrets_of(settings: Settings) -> tuple[bytes, bytes | None]:
 
 def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resources:
     secret, previous_secret = secrets_of(settings)
+    secrets_known = [secret, *([previous_secret] if previous_secret else [])]
     db = Database(settings)
     stack.push_async_callback(db.close)
     redis = open_redis(settings)
@@ -127,7 +144,7 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
     )
     stack.callback(passwords.close)
     tokens = TokenIssuer(
-        KeyRing.from_secrets(secret, *([previous_secret] if previous_secret else [])),
+        KeyRing.from_secrets(*secrets_known),
         issuer=settings.token_issuer,
         audience=settings.token_audience,
         lifetime=timedelta(minutes=settings.access_token_minutes),
@@ -135,23 +152,31 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
     )
     tail = EventTail(db, pubsub, poll_seconds=settings.event_poll_seconds)
     db.after_commit.append(tail.announce)
-    authenticator = Authenticator(db, tokens, tail.is_fresh)
+    key_uses = KeyUses(db)
+    authenticator = Authenticator(db, tokens, tail.is_fresh, on_key_use=key_uses.note)
     tail.listen_early(lambda events: forget_changed(authenticator, events))
     hub = Hub(db, pubsub, tail, authenticator, Presence(redis), settings, metrics)
     tail.listen(hub.deliver)
     metrics.pool_limit.set(settings.database_pool_size)
     metrics.refresh_with(lambda: _read_pool(metrics, db))
+    limiter = RateLimiter(redis, on_refusal=lambda name: metrics.rate_limited.labels(name).inc())
+    post = Post(Sealer(secrets_known, "mail"), limiter, _mails_to_one(settings))
+    forget_user = authenticator.forget_user
     return Resources(
         settings=settings,
         metrics=metrics,
         db=db,
         redis=redis,
         pubsub=pubsub,
-        limiter=RateLimiter(redis, on_refusal=lambda name: metrics.rate_limited.labels(name).inc()),
+        limiter=limiter,
         cache=cache,
         passwords=passwords,
         authenticator=authenticator,
-        accounts=Accounts(db, passwords, secret, on_change=authenticator.forget_user),
+        api_keys=ApiKeys(db, authenticator),
+        key_uses=key_uses,
+        accounts=Accounts(db, passwords, secret, post=post, on_change=forget_user),
+        recovery=Recovery(db, passwords, post, on_change=forget_user),
+        addresses=Addresses(db, post, on_change=forget_user),
         sessions=Sessions(
             db,
             tokens,
@@ -159,7 +184,10 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
             secret=secret,
             previous_secret=previous_secret,
             idle_life=timedelta(days=settings.refresh_token_days),
+            on_open=Notices(post).of_sign_in,
         ),
+        mailer=open_mailer(settings),
+        post=post,
         social_login=SocialLogin(
             db,
             providers,
@@ -172,6 +200,10 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
         tail=tail,
         hub=hub,
     )
+
+
+def _mails_to_one(settings: Settings) -> Limits | None:
+    return parse_limits(settings.rate_limit_mail_to) if settings.rate_limits_enabled else None
 
 
 async def _watch_loop(metrics: Metrics) -> None:

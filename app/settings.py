@@ -35,6 +35,14 @@ class Environment(StrEnum):
     PRODUCTION = "production"
 
 
+class MailTls(StrEnum):
+    """How the way to the mail server is encrypted."""
+
+    STARTTLS = "starttls"
+    TLS = "tls"
+    NONE = "none"
+
+
 def _split(value: object) -> object:
     """Read `a, b` as two entries, so that lists need no JSON in an environment variable."""
     if isinstance(value, str):
@@ -48,6 +56,7 @@ CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 WELL_KNOWN_WORDS = ("secret", "changeme", "password", "kingpost", "development", "example")
 MIN_SECRET_BYTES = 32  # RFC 7518, section 3.2: an HS256 key has at least 256 bits
 _ORIGIN = re.compile(r"\*|https?://[^/\s,?#]+")
+_SENDER = re.compile(r"[^<>@,;:\"\r\n]*<[^<>@\s]+@[^<>@\s]+>|[^<>@\s]+@[^<>@\s]+")
 _PUBLIC_URL = re.compile(r"https?://[^/\s,?#@]+")
 _LIMIT = r"\s*\d+\s*(/|\s+per\s+)\s*(\d+\s*)?(second|minute|hour|day|month|year)s?\s*"
 _LIMITS = re.compile(rf"{_LIMIT}([;,|]{_LIMIT})*", re.IGNORECASE)
@@ -163,7 +172,7 @@ class Settings(BaseSettings):
     public_url: str | None = Field(
         None,
         description="Where people reach the service, such as https://api.example.com. "
-        "Unset: as each request says.",
+        "Unset: as each request says; in mails localhost.",
     )
     oidc_providers: Annotated[dict[str, ProviderSettings], NoDecode, BeforeValidator(read_json)] = (
         Field(
@@ -182,6 +191,21 @@ class Settings(BaseSettings):
         None, description="Its password. Both unset: /metrics is open to whoever reaches it."
     )
 
+    # ── Mail ─────────────────────────────────────────────────────────────────────────────────
+    mail_from: str = Field(
+        "Kingpost <kingpost@localhost.localdomain>", description="Sender of the mails."
+    )
+    smtp_host: str | None = Field(
+        None, description="The mail server. Unset: each mail becomes a file in DATA_DIR/mail."
+    )
+    smtp_port: int = Field(587, ge=1, le=65535, description="Its port; with TLS usually 465.")
+    smtp_username: str | None = Field(None, description="User to sign in with there.")
+    smtp_password: SecretStr | None = Field(None, description="Its password.")
+    smtp_tls: MailTls = Field(
+        MailTls.STARTTLS,
+        description="starttls, tls (from the first byte) or none. Certificates are checked.",
+    )
+
     # ── Limits ───────────────────────────────────────────────────────────────────────────────
     rate_limits_enabled: bool = Field(True, description="Turn all rate limits on or off.")
     rate_limit_default: str = Field(
@@ -192,6 +216,15 @@ class Settings(BaseSettings):
     rate_limit_refresh: str = Field("300/minute", description="Refreshes, per address.")
     rate_limit_password: str = Field(
         "30/minute", description="Password changes and resets, per user or address."
+    )
+    rate_limit_api_keys: str = Field(
+        "30/minute", description="API keys made and rotated, per user."
+    )
+    rate_limit_mail: str = Field(
+        "30/hour", description="Requests that lead to a mail, per user or address."
+    )
+    rate_limit_mail_to: str = Field(
+        "3/hour;10/day", description="Mails of one kind to one e-mail address, whoever asks."
     )
     max_body_bytes: int = Field(
         2 * 1024 * 1024, ge=1024, description="Largest request body outside uploads, in bytes."
@@ -275,6 +308,8 @@ class Settings(BaseSettings):
         for origin in self.cors_origins:
             if not _ORIGIN.fullmatch(origin):
                 yield f"CORS_ORIGINS: {origin} is no origin, such as https://app.example.com"
+        if not _SENDER.fullmatch(self.mail_from):
+            yield "MAIL_FROM must be written as Name <name@example.com> or name@example.com"
         if self.public_url is not None and not _PUBLIC_URL.fullmatch(self.public_url):
             yield "PUBLIC_URL must be an origin, such as https://api.example.com"
         for fault in faults(self.oidc_providers, https_only=self.is_production):
@@ -288,6 +323,10 @@ class Settings(BaseSettings):
             yield "CORS_ORIGINS must not be * together with CORS_CREDENTIALS"
         if bool(self.operators_username) != bool(self.operators_password):
             yield "OPERATORS_USERNAME and OPERATORS_PASSWORD go together"
+        if bool(self.smtp_username) != bool(self.smtp_password):
+            yield "SMTP_USERNAME and SMTP_PASSWORD go together"
+        if self.smtp_password and self.smtp_tls is MailTls.NONE:
+            yield "SMTP_TLS must not be none where SMTP_PASSWORD is sent"
         if (self.web_concurrency or 1) > 1 and not (self.is_postgres and self.redis_url):
             yield "WEB_CONCURRENCY above 1 needs DATABASE_URL (PostgreSQL) and REDIS_URL"
 
@@ -298,6 +337,8 @@ class Settings(BaseSettings):
             yield "SECRET_KEY is a well-known or trivial value"
         if not self.is_postgres:
             yield "DATABASE_URL must name a PostgreSQL database in production"
+        if self.smtp_host and not (self.public_url or "").startswith("https://"):
+            yield "PUBLIC_URL must begin with https:// in production where SMTP_HOST is set"
         if self.oidc_providers and self.public_url is None:
             yield "OIDC_PROVIDERS needs PUBLIC_URL in production"
         if "*" in self.trusted_proxies:

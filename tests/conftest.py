@@ -183,7 +183,7 @@ def make_settings(request: pytest.FixtureRequest, backend: Backend) -> MakeSetti
             "rate_limits_enabled": False,
             "run_jobs": "inline",
             # A machine that is busy with tests answers late, and no test is about that.
-            "redis_timeout": 1.0,
+            "redis_timeout": 5.0,
             "database_pool_timeout": 10.0,
         }
         return Settings(_env_file=None, **(values | overrides))

@@ -4,6 +4,9 @@ The algorithm is the sliding-window counter of the `limits` library: two windows
 the previous one weighs as much as it still reaches into the last `seconds`. Keys and counters in
 Redis are the library's own; what is added is one script that answers with the counts as well, so
 that a hit and its `RateLimit-*` headers cost one round trip instead of two.
+
+A key that hits again and again gets several hits counted at once, which this process then spends by
+itself: no more than the limit are ever admitted, and while much is left a hit costs no round trip.
 """
 
 import hashlib
@@ -22,6 +25,9 @@ from app.adapters.redis import RedisAway, RedisLink
 
 KEY_PREFIX = "kingpost:limits"
 MEMORY_KEYS = 20_000  # about 8 MB; beyond it the key that was made first is forgotten
+MAX_LEASE = 32  # hits
+LEASE_SECONDS = 1.0  # what is not spent by then is lost to the key, so it is kept small
+SHARE_OF_REST = 64  # of the hits that are left, a process takes at most this part at once
 MAX_KEY_LENGTH = 128  # longer keys are digested, so that nobody fills Redis with long names
 
 Limits = tuple[RateLimitItem, ...]
@@ -173,9 +179,10 @@ class SharedWindows(RedisStorage):
     """The counters in Redis, kept as `limits` keeps them, hit and read in one round trip."""
 
     # After acquire_sliding_window.lua of limits 5.8, for several limits at once: either all of
-    # them count the hit or none does, and the counters are returned. Times in milliseconds.
+    # them count the hits or none does, and the counters are returned. Of the hits that are wanted
+    # it counts as many as there is room for. Times in milliseconds.
     HIT = """
-    local allowed, counters = 1, {}
+    local granted, counters = tonumber(ARGV[#ARGV]), {}
     for i = 1, #KEYS, 2 do
       local previous_key, current_key = KEYS[i], KEYS[i + 1]
       local limit, expiry = tonumber(ARGV[i]), tonumber(ARGV[i + 1]) * 1000
@@ -193,21 +200,22 @@ class SharedWindows(RedisStorage):
         ttl = 2 * expiry
       end
       local ends_in = ttl - expiry
-      if math.floor(previous * ends_in / expiry) + current >= limit then allowed = 0 end
+      local room = limit - math.floor(previous * ends_in / expiry) - current
+      granted = math.max(0, math.min(granted, room))
       counters[#counters + 1] = previous
       counters[#counters + 1] = current
       counters[#counters + 1] = ends_in
     end
-    if allowed == 1 then
+    if granted > 0 then
       for i = 1, #KEYS, 2 do
         local j = (i - 1) / 2 * 3 + 2
-        counters[j] = counters[j] + 1
-        if redis.call('incr', KEYS[i + 1]) == 1 then
+        counters[j] = counters[j] + granted
+        if redis.call('incrby', KEYS[i + 1], granted) == granted then
           redis.call('pexpire', KEYS[i + 1], counters[j + 1] + ARGV[i + 1] * 1000)
         end
       end
     end
-    return {allowed, unpack(counters)}
+    return {granted, unpack(counters)}
     """
 
     def __init__(self, link: RedisLink) -> None:
@@ -219,8 +227,10 @@ class SharedWindows(RedisStorage):
         self._link = link
         self._hit = link.client.register_script(self.HIT)
 
-    async def hit(self, name: str, items: Limits, key: str) -> tuple[bool, list[Window]]:
-        """Count one hit if every limit has room, and return whether, with the counters.
+    async def hit(
+        self, name: str, items: Limits, key: str, wanted: int = 1
+    ) -> tuple[int, list[Window]]:
+        """Count hits as far as every limit has room, and return how many, with the counters.
 
         Raises:
             RedisAway: Redis did not answer in time.
@@ -232,12 +242,35 @@ class SharedWindows(RedisStorage):
             keys.append(self.bridge.prefixed_key(self._previous_window_key(item_key)))
             keys.append(self.bridge.prefixed_key(self._current_window_key(item_key)))
             arguments += (item.amount, item.get_expiry())
-        allowed, *numbers = await self._link.run(lambda _: self._hit(keys, arguments))
+        arguments.append(wanted)
+        granted, *numbers = await self._link.run(lambda _: self._hit(keys, arguments))
         windows = [
             Window(numbers[i], numbers[i + 1], numbers[i + 2] / 1000)
             for i in range(0, len(numbers), 3)
         ]
-        return bool(allowed), windows
+        return granted, windows
+
+
+@dataclass(slots=True)
+class _Lease:
+    """Hits that Redis has counted for this process before they come."""
+
+    windows: list[Window]
+    taken: int
+    left: int
+    begins_at: float
+
+    def use(self, now: float) -> list[Window] | None:
+        """Take one hit out, and return the counters as if it had just been counted."""
+        passed = now - self.begins_at
+        if not self.left or passed > min(LEASE_SECONDS, *(w.ends_in for w in self.windows)):
+            return None
+        self.left -= 1
+        return [Window(w.previous, w.current - self.left, w.ends_in - passed) for w in self.windows]
+
+    def next_size(self, now: float) -> int:
+        """Return how many hits are worth taking next: twice as many where these went quickly."""
+        return 1 if self.left or now - self.begins_at > LEASE_SECONDS else 2 * self.taken
 
 
 class RateLimiter:
@@ -248,6 +281,7 @@ class RateLimiter:
     ) -> None:
         self._shared = SharedWindows(link) if link else None
         self._memory = MemoryWindows()
+        self._leases: OrderedDict[tuple[str, str, Limits], _Lease] = OrderedDict()
         self._on_refusal = on_refusal
 
     async def hit(self, limit_name: str, limits: Limits, key: str) -> Decision:
@@ -262,9 +296,29 @@ class RateLimiter:
     async def _count(self, name: str, items: Limits, key: str) -> tuple[bool, list[Window]]:
         if self._shared is None:
             return self._memory.hit(name, items, key)
+        now = time.monotonic()
+        lease = self._leases.get((name, key, items))
+        windows = lease.use(now) if lease else None
+        if windows is not None:
+            return True, windows
+        wanted = min(MAX_LEASE, lease.next_size(now), _spare(items, lease.windows)) if lease else 1
         try:
-            allowed, windows = await self._shared.hit(name, items, key)
+            granted, windows = await self._shared.hit(name, items, key, max(1, wanted))
         except RedisAway:
             return self._memory.hit(name, items, key)
         self._memory.mirror(name, items, key, windows)
-        return allowed, windows
+        new = _Lease(windows, granted, granted, now)
+        self._remember((name, key, items), new)
+        return granted > 0, new.use(now) or windows
+
+    def _remember(self, key: tuple[str, str, Limits], lease: _Lease) -> None:
+        self._leases[key] = lease
+        self._leases.move_to_end(key)
+        if len(self._leases) > MEMORY_KEYS:
+            self._leases.popitem(last=False)
+
+
+def _spare(items: Limits, windows: Sequence[Window]) -> int:
+    """Return how many hits may be taken at once: few where few are left, for others want some."""
+    pairs = zip(items, windows, strict=True)
+    return min((i.amount - used(w, i.get_expiry())) // SHARE_OF_REST for i, w in pairs)

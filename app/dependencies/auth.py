@@ -7,12 +7,14 @@ from fastapi.security import OAuth2PasswordBearer
 from starlette.requests import HTTPConnection, Request
 
 from app.dependencies.limits import check
-from app.errors import Forbidden, InvalidToken, Unauthenticated
+from app.errors import Forbidden, InsufficientScope, InvalidToken, Unauthenticated
 from app.middleware.request_context import context_of
 from app.resources import Resources
 from app.security.principal import Principal, Role
+from app.security.scopes import Scope, needed_scope
 from app.services.sessions import Device
 
+API_KEY_HEADER = "x-api-key"
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _UNASKED = object()
 
@@ -20,23 +22,65 @@ _UNASKED = object()
 async def authenticate(connection: HTTPConnection, *, fresh: bool = False) -> Principal | None:
     """Return the caller, None for nobody; asked once a request, whoever asks.
 
+    An API key is checked against its scopes here, so that no route can leave it out.
+
     Raises:
-        InvalidToken: credentials were sent that are not valid.
+        InvalidToken, InvalidApiKey: credentials were sent that are not valid.
+        InsufficientScope: the API key may not be used for this.
     """
     state = connection.scope.setdefault("state", {})
     known: Principal | object | None = state.get("principal", _UNASKED)
-    if known is None or (isinstance(known, Principal) and not fresh):
+    if known is None:
+        return None
+    if isinstance(known, Principal) and not fresh:
+        require_scope(connection, known)
         return known
-    token = bearer_token(connection)
-    principal: Principal | None = None
-    if token is not None:
-        resources: Resources = connection.app.state.resources
-        principal = await resources.authenticator.authenticate(token, fresh=fresh)
+    principal = await _identified(connection, fresh=fresh)
+    state["principal"] = principal
+    if principal is not None:
         context = context_of(connection.scope)
         if context is not None:
             context.user_id = principal.user_id
-    state["principal"] = principal
+        require_scope(connection, principal)
     return principal
+
+
+async def _identified(connection: HTTPConnection, *, fresh: bool) -> Principal | None:
+    token, key = bearer_token(connection), connection.headers.get(API_KEY_HEADER)
+    resources: Resources = connection.app.state.resources
+    if key is None:
+        if token is None:
+            return None
+        return await resources.authenticator.authenticate(token, fresh=fresh)
+    if token is not None:
+        # Which of them counted could differ between us and who stands before us.
+        raise InvalidToken("Send either Authorization or X-API-Key, not both")
+    return await resources.authenticator.authenticate_key(key, fresh=fresh)
+
+
+def require_scope(connection: HTTPConnection, principal: Principal) -> None:
+    """Let an API key pass only where its scopes say so; whoever signed in passes.
+
+    Raises:
+        InsufficientScope: the key lacks the operation's scope, or no key may call it.
+    """
+    if principal.key is None:
+        return
+    method = connection.scope.get("method", "WS")
+    needed = needed_scope(method, connection.scope["route"].path)
+    if needed is None:
+        raise InsufficientScope("No API key can be used here: sign in")
+    require_granted(principal, needed)
+
+
+def require_granted(principal: Principal, scope: Scope) -> None:
+    """Let an API key pass only with a scope; whoever signed in passes.
+
+    Raises:
+        InsufficientScope: the key was not given the scope.
+    """
+    if principal.key is not None and scope not in principal.key.scopes:
+        raise InsufficientScope(f"The API key needs the scope {scope}")
 
 
 def bearer_token(connection: HTTPConnection) -> str | None:
@@ -59,7 +103,7 @@ async def default_limit(request: Request) -> None:
 
     Raises:
         RateLimited: the limit is used up.
-        InvalidToken: credentials were sent that are not valid; guessing them counts as well.
+        InvalidToken, InvalidApiKey, InsufficientScope: as in `authenticate`; it counts as well.
     """
     try:
         await authenticate(request)

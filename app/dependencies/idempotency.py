@@ -6,6 +6,7 @@ or neither. Only successes are stored: a refused request changed nothing and may
 
 import asyncio
 import hashlib
+import json
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -31,7 +32,12 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 class IdempotentRoute(APIRoute):
-    """A route whose POST honours `Idempotency-Key` (IETF draft, Stripe's rules)."""
+    """A route whose POST honours `Idempotency-Key` (IETF draft, Stripe's rules).
+
+    A subclass names fields of the answer that are too secret to be kept: a repeat has null there.
+    """
+
+    unkept_fields: frozenset[str] = frozenset()
 
     def get_route_handler(self) -> Handler:
         """Wrap the route's own handler where it creates something."""
@@ -77,7 +83,13 @@ async def _run_and_store(
                 name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers
             }
             answer = StoredAnswer(
-                scope, key, fingerprint, response.status_code, headers, bytes(response.body), now()
+                scope,
+                key,
+                fingerprint,
+                response.status_code,
+                headers,
+                _kept_body(request, response),
+                now(),
             )
             await IdempotencyRepository(await unit.connection()).store(
                 answer, replacing_before=now() - ANSWERS_KEPT_FOR
@@ -99,6 +111,15 @@ async def _find(db: Database, scope: str, key: str) -> StoredAnswer | None:
     async with db.read() as connection:
         stored = await IdempotencyRepository(connection).find(scope, key)
     return stored if stored and stored.created_at > now() - ANSWERS_KEPT_FOR else None
+
+
+def _kept_body(request: Request, response: Response) -> bytes:
+    """Return the answer's body without what its route says is too secret to be kept."""
+    body = bytes(response.body)
+    unkept: frozenset[str] = request.scope["route"].unkept_fields
+    if not unkept:
+        return body
+    return json.dumps(json.loads(body) | dict.fromkeys(unkept)).encode()
 
 
 async def _fingerprint(request: Request) -> str:

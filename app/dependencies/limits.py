@@ -33,9 +33,11 @@ def client_key(connection: HTTPConnection) -> str:
 
 
 def caller_key(connection: HTTPConnection) -> str:
-    """Return the signed-in caller, where one was found before, else the client's address."""
+    """Return the API key or user that was found before, else the client's address."""
     principal = connection.scope.get("state", {}).get("principal")
     if isinstance(principal, Principal):
+        if principal.key is not None:
+            return f"key:{principal.key.key_id}"
         return f"user:{principal.user_id}"
     return client_key(connection)
 

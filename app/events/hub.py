@@ -11,7 +11,7 @@ from typing import Any
 from app.adapters.database import Database
 from app.adapters.pubsub import PubSub
 from app.clock import now
-from app.errors import BadRequest, EventsExpired, InvalidToken
+from app.errors import BadRequest, DomainError, EventsExpired, Unauthenticated
 from app.events.channels import channels_of, event_frame, may_receive
 from app.events.presence import Presence
 from app.events.tail import EventTail
@@ -24,6 +24,9 @@ from app.settings import Settings
 
 _ROOMS = "rooms"
 _PAGE = 500
+# What may take the right away that a connection stands on.
+_RIGHTS = frozenset({EventKind.SESSION_ENDED, EventKind.USER_UPDATED, EventKind.API_KEY_CHANGED})
+_RECHECK_PAUSE = 0.1  # seconds
 _LONGEST_LAG = 1.0  # seconds that one worker may be behind another
 
 POLICY_VIOLATION, SERVICE_RESTART, TRY_AGAIN_LATER = 1008, 1012, 1013  # RFC 6455, 7.4; IANA
@@ -44,6 +47,7 @@ class Subscriber:
     channels: set[str] = field(default_factory=set)
     waiting: asyncio.Queue[str | None] = field(init=False)
     closing: asyncio.Future[int] = field(init=False)  # the code to close with, once it is to end
+    key_ends: asyncio.TimerHandle | None = None  # when the API key that it came with does
 
     def __post_init__(self) -> None:
         self.waiting = asyncio.Queue(self.limit)
@@ -98,12 +102,20 @@ class Hub:
         """Take a new socket or stream in."""
         subscriber = Subscriber(principal, render, self._queue_limit)
         self._of(principal).add(subscriber)
+        self._end_with_key(subscriber)
         if self.is_closed:
             subscriber.cut_off(SERVICE_RESTART)
         return subscriber
 
+    def become(self, subscriber: Subscriber, principal: Principal) -> None:
+        """Go on with what the same user may do now, or by other credentials."""
+        subscriber.principal = principal
+        self._end_with_key(subscriber)
+
     async def disconnect(self, subscriber: Subscriber) -> None:
         """Forget a socket or stream."""
+        if subscriber.key_ends is not None:
+            subscriber.key_ends.cancel()
         for channel in list(subscriber.channels):
             await self.unsubscribe(subscriber, channel)
         self._of(subscriber.principal).discard(subscriber)
@@ -171,7 +183,7 @@ class Hub:
         for event in events:
             self._metrics.events_delivered.inc()
             self._metrics.event_lag.observe(max(0.0, (moment - event.created_at).total_seconds()))
-            if event.kind in (EventKind.SESSION_ENDED, EventKind.USER_UPDATED) and event.owner_id:
+            if event.kind in _RIGHTS and event.owner_id:
                 self._doubtful.put_nowait(event.owner_id)
             for channel in channels_of(event):
                 self._fan_out(channel, event)
@@ -201,7 +213,12 @@ class Hub:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._presence.run())
             while True:
-                await self._recheck(await self._doubtful.get())
+                user_id = await self._doubtful.get()
+                try:
+                    await self._recheck(user_id)
+                except DomainError:  # the database is away: ask again
+                    self._doubtful.put_nowait(user_id)
+                    await asyncio.sleep(_RECHECK_PAUSE)
 
     def close(self) -> None:
         """Tell everyone to come back: this process is about to end."""
@@ -212,6 +229,16 @@ class Hub:
 
     def _of(self, principal: Principal | None) -> set[Subscriber]:
         return self._anonymous if principal is None else self._by_user[principal.user_id]
+
+    def _end_with_key(self, subscriber: Subscriber) -> None:
+        if subscriber.key_ends is not None:
+            subscriber.key_ends.cancel()
+            subscriber.key_ends = None
+        key = subscriber.principal.key if subscriber.principal else None
+        if key is not None and key.ends_at is not None:
+            remaining = (key.ends_at - now()).total_seconds()
+            loop = asyncio.get_running_loop()
+            subscriber.key_ends = loop.call_later(remaining, subscriber.cut_off, POLICY_VIOLATION)
 
     def _add(self, subscriber: Subscriber, channel: str) -> None:
         subscriber.channels.add(channel)
@@ -242,12 +269,18 @@ class Hub:
             principal = subscriber.principal
             if principal is None:
                 continue
+            renewed: Principal | None
             try:
-                subscriber.principal = await self._authenticator.principal_of(
-                    principal.session_id, principal.user_id
-                )
-            except InvalidToken:
+                renewed = await self._authenticator.again(principal)
+            except Unauthenticated:
+                renewed = None
+            is_here = subscriber in self._by_user.get(user_id, ())
+            if subscriber.principal is not principal or not is_here:
+                continue  # it has renewed itself meanwhile, or has gone
+            if renewed is None:
                 subscriber.cut_off(POLICY_VIOLATION)
+            else:
+                self.become(subscriber, renewed)
 
     async def _join(self, subscriber: Subscriber, channel: str) -> None:
         count = await self._presence.change(channel, +1)

@@ -1,4 +1,4 @@
-"""Makes a change of roles, password or session bite on every worker."""
+"""Makes a change of roles, password, session or API key bite on every worker."""
 
 from collections.abc import Sequence
 
@@ -11,5 +11,7 @@ def forget_changed(authenticator: Authenticator, events: Sequence[Event]) -> Non
     for event in events:
         if event.kind == EventKind.SESSION_ENDED:
             authenticator.forget_session(event.subject_id)
+        elif event.kind == EventKind.API_KEY_CHANGED:
+            authenticator.forget_key(event.subject_id)
         elif event.kind == EventKind.USER_UPDATED:
             authenticator.forget_user(event.subject_id)

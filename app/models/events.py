@@ -20,6 +20,7 @@ class EventKind(StrEnum):
     JOB_PROGRESS = "job.progress"
     JOB_FINISHED = "job.finished"
     SESSION_ENDED = "session.ended"
+    API_KEY_CHANGED = "api_key.changed"
 
 
 class Audience(StrEnum):

@@ -94,6 +94,7 @@ sessions = Table(
     Column("ended_at", UtcDateTime),
     Index("ix_sessions_user_id_open", "user_id", postgresql_where=text("ended_at IS NULL")),
     Index("ix_sessions_expires_at", "expires_at"),
+    Index("ix_sessions_user_id_last_used_at", "user_id", "last_used_at"),
     sqlite_autoincrement=True,
 )
 

@@ -1,5 +1,6 @@
 """All SQL of sessions, and of the one-time tokens that stand for one."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import NamedTuple
 
@@ -18,6 +19,14 @@ class Standing(NamedTuple):
 
     user_id: int
     roles: list[str]
+
+
+class Place(NamedTuple):
+    """Where a session was opened, and when."""
+
+    address: str | None
+    user_agent: str | None
+    created_at: datetime
 
 
 class SessionRepository:
@@ -144,6 +153,16 @@ class SessionRepository:
         )
         return list((await self._connection.execute(statement)).scalars())
 
+    async def places_since(self, user_id: int, since: datetime) -> list[Place]:
+        """Return where the user's sessions of late were opened, the last used first."""
+        statement = (
+            select(sessions.c.address, sessions.c.user_agent, sessions.c.created_at)
+            .where(sessions.c.user_id == user_id, sessions.c.last_used_at > since)
+            .order_by(sessions.c.last_used_at.desc())
+            .limit(200)
+        )
+        return [Place._make(row) for row in await self._connection.execute(statement)]
+
     async def add_one_time_token(self, token: OneTimeToken) -> None:
         """Keep the digest of a token that was handed out."""
         await self._connection.execute(insert(one_time_tokens).values(token._asdict()))
@@ -158,6 +177,21 @@ class SessionRepository:
         row = (await self._connection.execute(statement)).first()
         token = OneTimeToken._make(row) if row else None
         return token if token and token.expires_at > now() else None
+
+    async def find_one_time_token(self, digest: str) -> OneTimeToken | None:
+        """Return a token whose time is not over, without ending it."""
+        statement = select(one_time_tokens).where(
+            one_time_tokens.c.digest == digest, one_time_tokens.c.expires_at > now()
+        )
+        row = (await self._connection.execute(statement)).first()
+        return OneTimeToken._make(row) if row else None
+
+    async def revoke_one_time_tokens(self, user_id: int, purposes: Iterable[str]) -> None:
+        """End what was handed out to a user for these purposes."""
+        statement = delete(one_time_tokens).where(
+            one_time_tokens.c.user_id == user_id, one_time_tokens.c.purpose.in_(list(purposes))
+        )
+        await self._connection.execute(statement)
 
     async def delete_unused_since(self, moment: datetime) -> int:
         """Forget sessions that have ended and were not used since a moment; return how many."""

@@ -1,6 +1,7 @@
 """The interactive documentation, with every asset served from here and none from a CDN."""
 
 from importlib.resources import files
+from typing import Any
 
 from anyio import to_thread
 from fastapi import APIRouter, FastAPI
@@ -11,7 +12,8 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from app.dependencies.operators import operators_only_in_production
-from app.schemas.problems import FieldError, Problem
+from app.schemas.problems import FieldError, Problem, problems
+from app.security.scopes import needed_scope
 
 _SWAGGER = """<!doctype html>
 <html lang="en">
@@ -52,6 +54,7 @@ DESCRIPTION = """
 Accounts, roles and a catalogue of items, with search and live updates.
 
 * **Sign in** with `POST /api/v1/auth/token`, or with the *Authorize* button here.
+* **Programs** send an API key as `X-API-Key`; each operation says which scope it needs.
 * **Errors** are [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) problem details; branch on
   `error_code`.
 * **Versions**: `/api/v1` speaks snake_case and pages by offset, `/api/v2` camelCase and cursors.
@@ -102,7 +105,28 @@ def openapi_document(app: FastAPI, prefix: str = "/") -> dict[str, object]:
     schemas["Problem"] = Problem.model_json_schema(ref_template=reference)
     schemas["Problem"].pop("$defs", None)
     _replace_default_errors(document)
+    _describe_api_keys(document)
     return document
+
+
+def _describe_api_keys(document: Any) -> None:
+    """Say of each operation which scope of an API key it needs, or leave keys out of it."""
+    schemes = document["components"].setdefault("securitySchemes", {})
+    schemes["ApiKey"] = {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-API-Key",
+        "description": "Made by `POST /auth/api-keys`. Its scopes narrow what its owner may do.",
+    }
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            scope = needed_scope(method.upper(), path)
+            if scope is not None:
+                operation["security"].append({"ApiKey": []})
+                operation["description"] += f"\n\nAn API key needs the scope `{scope}`."
+                operation["responses"].update(
+                    {str(status): answer for status, answer in problems(403).items()}
+                )
 
 
 def _replace_default_errors(document: dict[str, object]) -> None:

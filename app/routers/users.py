@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from app.dependencies.auth import Admin, CurrentUser, OptionalUser
+from app.dependencies.auth import Admin, CurrentUser, OptionalUser, require_granted
 from app.dependencies.resources import CurrentResources
 from app.errors import NotFound
 from app.models.items import Item
@@ -27,6 +27,7 @@ from app.schemas.users import (
     UserPublic,
 )
 from app.security.principal import Principal, Role
+from app.security.scopes import Scope
 
 router = APIRouter(prefix="/users", tags=["users"])
 by_offset = APIRouter(prefix="/users", tags=["users"])
@@ -199,7 +200,8 @@ async def _with_items(
     resources: Resources, users: list[User], viewer: Principal, include: str | None
 ) -> list[dict[str, Any]]:
     owned: dict[int, list[Item]] = {}
-    if include == "items" and users:
+    if include == "items":
+        require_granted(viewer, Scope.ITEMS_READ)
         async with resources.db.read() as connection:
             owned = await ItemRepository(connection).owned_by(
                 [user.id for user in users], viewer, limit_each=_ITEMS_EACH

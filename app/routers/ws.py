@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
-from app.dependencies.auth import bearer_token
+from app.dependencies.auth import API_KEY_HEADER, authenticate, bearer_token
 from app.errors import DomainError, InvalidToken, NotFound
 from app.events.channels import is_channel, is_room, item_id_of
 from app.events.hub import POLICY_VIOLATION, TRY_AGAIN_LATER
@@ -116,6 +116,8 @@ class Connection:
 
     async def _authenticate(self) -> Principal:
         try:
+            if API_KEY_HEADER in self._websocket.headers:
+                return await self._accept_key()
             token = bearer_token(self._websocket)
             if token is not None:
                 return await self._accept_token(token)
@@ -129,6 +131,12 @@ class Connection:
             return await self._accept_token(_text(message, "token") if is_attempt else "")
         except (DomainError, Refused, TimeoutError) as error:
             raise Closed(POLICY_VIOLATION) from error
+
+    async def _accept_key(self) -> Principal:
+        principal = await authenticate(self._websocket, fresh=True)
+        if principal is None:
+            raise InvalidToken
+        return principal
 
     async def _accept_token(self, token: str) -> Principal:
         authenticator = self._resources.authenticator
@@ -254,7 +262,7 @@ class Connection:
         principal = await self._accept_token(_text(message, "token"))
         if principal.user_id != before.user_id:
             raise InvalidToken("The token is another user's")
-        self._subscriber.principal = principal
+        self._hub.become(self._subscriber, principal)
         self._send(type="authenticated", user_id=principal.user_id)
 
     @property

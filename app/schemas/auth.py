@@ -3,7 +3,15 @@
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, EmailStr, Field, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    EmailStr,
+    Field,
+    ValidationInfo,
+    field_validator,
+)
 
 from app.schemas.base import Input, Output, Secret
 from app.schemas.users import FullName, Username
@@ -17,22 +25,37 @@ NewPassword = Annotated[
 GivenPassword = Annotated[Secret, Field(max_length=1024)]
 
 
+def _comparable(email: str) -> str:
+    fault = email_fault(email)
+    if fault:
+        raise ValueError(fault)
+    return email
+
+
+NewEmail = Annotated[
+    EmailStr, Field(max_length=254, examples=["ada@example.com"]), AfterValidator(_comparable)
+]
+# Whatever somebody types where they might have an account: looked for, never kept.
+GivenEmail = Annotated[EmailStr, Field(max_length=254, examples=["ada@example.com"])]
+MailedToken = Annotated[
+    Secret,
+    Field(
+        min_length=1,
+        max_length=512,
+        description="From the link in the mail, behind the `=`.",
+        examples=["kpm_NoTokenOfAnybodyJustAnExample0123456789"],
+    ),
+]
+
+
 class RegisterIn(Input):
     """A new account."""
 
-    email: Annotated[EmailStr, Field(max_length=254, examples=["ada@example.com"])]
+    email: NewEmail
     username: Username
     password: NewPassword
     confirm_password: GivenPassword
     full_name: FullName | None = None
-
-    @field_validator("email")
-    @classmethod
-    def _is_comparable(cls, email: str) -> str:
-        fault = email_fault(email)
-        if fault:
-            raise ValueError(fault)
-        return email
 
     @field_validator("password")
     @classmethod
@@ -91,6 +114,58 @@ class PasswordChangeIn(Input):
         if confirmation != known.data.get("new_password", confirmation):
             raise ValueError("The passwords differ")
         return confirmation
+
+
+class ForgottenPasswordIn(Input):
+    """Whoever has forgotten the password."""
+
+    email: GivenEmail
+
+
+class PasswordResetIn(Input):
+    """A new password, by the token of a mail."""
+
+    token: MailedToken
+    password: NewPassword
+    confirm_password: GivenPassword
+
+    @field_validator("confirm_password")
+    @classmethod
+    def _is_same(cls, confirmation: str, known: ValidationInfo) -> str:
+        if confirmation != known.data.get("password", confirmation):
+            raise ValueError("The passwords differ")
+        return confirmation
+
+
+class MailedTokenIn(Input):
+    """The token of a mail."""
+
+    token: MailedToken
+
+
+class ResendIn(Input):
+    """Where the link is to go, if there is such an account."""
+
+    email: GivenEmail
+
+
+class EmailChangeIn(Input):
+    """A new e-mail address, with the password."""
+
+    email: NewEmail
+    password: GivenPassword
+
+
+class AcceptedOut(Output):
+    """What is done after the answer."""
+
+    detail: str
+
+
+class EmailChangeOut(Output):
+    """How far the change is."""
+
+    is_changed: bool = Field(description="True once both addresses have confirmed.")
 
 
 class SessionOut(Output):

@@ -6,7 +6,10 @@ from typing import Any
 from app.adapters.database import Connection, Database
 from app.clock import now
 from app.errors import InvalidCredentials, LastAdmin, NotFound, Unprocessable
+from app.mail.letters import Letter
 from app.models.users import User
+from app.repositories.api_keys import ApiKeyRepository
+from app.repositories.email_changes import EmailChangeRepository
 from app.repositories.identities import IdentityRepository
 from app.repositories.items import ItemRepository
 from app.repositories.sessions import SessionRepository
@@ -17,7 +20,11 @@ from app.security.names import folded
 from app.security.password_rules import weakness
 from app.security.passwords import PasswordHasher
 from app.security.principal import Principal, Role
+from app.services import one_time_tokens
+from app.services.addresses import end_change, send_verification
 from app.services.guesses import Guess, Guesses
+from app.services.one_time_tokens import Purpose
+from app.services.post import Post, said_time
 from app.services.sessions import Device
 
 
@@ -30,22 +37,28 @@ class Accounts:
         passwords: PasswordHasher,
         secret: bytes,
         *,
+        post: Post | None = None,
         on_change: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._db = db
+        self._post = post  # none on the command line: whoever is made there needs no mail
         self._on_change = on_change  # told here at once; other workers hear of it by the event
         self._passwords = passwords
         self._guesses = Guesses(db, secret)
 
     async def register(self, body: RegisterIn, roles: tuple[Role, ...] = (Role.USER,)) -> User:
-        """Create an account.
+        """Create an account, and send a link that confirms its address.
 
         Raises:
             EmailTaken, UsernameTaken: another account has it, in whatever case.
         """
         password_hash = await self._passwords.hash(body.password)
+        post = self._post
+        # Not counted with what else asks for this letter: who fails to register with somebody's
+        # address must not keep their mails away.
+        is_written_to = post is not None and await post.has_room("register", body.email)
         async with self._db.transaction() as connection:
-            return await UserRepository(connection).add(
+            user = await UserRepository(connection).add(
                 {
                     "email": body.email,
                     "email_key": folded(body.email),
@@ -58,6 +71,9 @@ class Accounts:
                     "is_verified": False,
                 }
             )
+            if post is not None and is_written_to:
+                await send_verification(connection, post, user)
+            return user
 
     async def prove(self, login: str, password: str, device: Device) -> User:
         """Return the account that a login name and password belong to.
@@ -95,13 +111,9 @@ class Accounts:
             Unprocessable: the current password is wrong, or the new one is weak.
             AccountLocked: too many guesses before, here or at signing in.
         """
-        user = await self.get(principal.user_id)
-        guess = Guess(user.id, user.username_key, device)
-        async with self._guesses.turn(guess):
-            verification = await self._passwords.verify(body.current_password, user.password_hash)
-            await self._guesses.settle(guess, is_right=verification.ok)
-        if not verification.ok:
-            raise Unprocessable.field("current_password", "The current password is wrong")
+        user = await self.prove_again(
+            principal.user_id, body.current_password, device, field="current_password"
+        )
         found = weakness(body.new_password, user.username, user.email)
         if found:
             raise Unprocessable.field("new_password", found)
@@ -109,7 +121,28 @@ class Accounts:
         async with self._db.transaction() as connection:
             await UserRepository(connection).change(user.id, {"password_hash": password_hash})
             await SessionRepository(connection).end(user.id, but=principal.session_id)
+            await one_time_tokens.revoke(connection, user.id, [Purpose.RESET])
+            await end_change(connection, user.id)
+            if self._post is not None:
+                facts = {"time": said_time()}
+                await self._post.put(connection, Letter.PASSWORD_CHANGED, user.email, **facts)
         self._on_change(user.id)
+
+    async def prove_again(self, user_id: int, password: str, device: Device, *, field: str) -> User:
+        """Return an account whose owner gives the password once more, in a field of the body.
+
+        Raises:
+            Unprocessable: it is wrong.
+            AccountLocked: too many guesses before, here or at signing in.
+        """
+        user = await self.get(user_id)
+        guess = Guess(user.id, user.username_key, device)
+        async with self._guesses.turn(guess):
+            verification = await self._passwords.verify(password, user.password_hash)
+            await self._guesses.settle(guess, is_right=verification.ok)
+        if not verification.ok:
+            raise Unprocessable.field(field, "The current password is wrong")
+        return user
 
     async def get(self, user_id: int) -> User:
         """Return an account.
@@ -177,7 +210,10 @@ class Accounts:
                 raise NotFound("There is no such user")
             await SessionRepository(connection).end(user_id)
             await IdentityRepository(connection).remove(user_id)
+            await ApiKeyRepository(connection).delete_all_of(user_id)
             await ItemRepository(connection).delete_all_of(user_id)
+            await one_time_tokens.revoke(connection, user_id)
+            await EmailChangeRepository(connection).forget(user_id)
         self._on_change(user_id)
 
 

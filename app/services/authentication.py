@@ -1,33 +1,79 @@
-"""Who is behind a token, as of now: cached, and never older than the event tail is."""
+"""Who is behind a token or an API key: cached, and never older than the event tail is."""
 
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Generic, TypeVar
 
 from app.adapters.database import Database
 from app.clock import now
-from app.errors import InvalidToken
+from app.errors import InvalidApiKey, InvalidToken
+from app.repositories.api_keys import ApiKeyRepository
 from app.repositories.sessions import SessionRepository
-from app.security.principal import Principal, Role
+from app.security.api_keys import is_well_formed
+from app.security.opaque import digest
+from app.security.principal import KeyGrant, Principal, Role
+from app.security.scopes import Scope
 from app.security.tokens import TokenIssuer, VerifiedTokens
 
 MAX_PRINCIPALS = 10_000
 
+Name = TypeVar("Name")
+
+
+class Principals(Generic[Name]):
+    """Remembers principals under a name, the session's id or the digest of a key."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[Name, Principal] = OrderedDict()
+        self.generation = 0  # counts what was forgotten, so that an older read is not kept
+
+    def get(self, name: Name) -> Principal | None:
+        """Return the principal, if it is known."""
+        return self._known.get(name)
+
+    def put(self, name: Name, principal: Principal, *, read_at: int) -> None:
+        """Remember a principal, unless something was forgotten since the generation `read_at`."""
+        if read_at != self.generation:
+            return
+        self._known[name] = principal
+        if len(self._known) > MAX_PRINCIPALS:
+            self._known.popitem(last=False)
+
+    def forget(self, is_meant: Callable[[Principal], bool]) -> None:
+        """Forget all principals that are meant."""
+        self.generation += 1
+        for name in [name for name, each in self._known.items() if is_meant(each)]:
+            del self._known[name]
+
+    def forget_one(self, name: Name) -> None:
+        """Forget one principal."""
+        self.generation += 1
+        self._known.pop(name, None)
+
 
 class Authenticator:
-    """Turns access tokens into principals.
+    """Turns access tokens and API keys into principals.
 
-    Roles, the active flag and the session's end are the database's, not the token's. They are
-    remembered per session and forgotten when the event tail sees a change; while the tail cannot
+    Roles, the active flag, the session's end and the key's are the database's, not the token's.
+    They are remembered and forgotten when the event tail sees a change; while the tail cannot
     confirm that it has seen everything, each request asks the database.
     """
 
-    def __init__(self, db: Database, tokens: TokenIssuer, tail_is_fresh: Callable[[], bool]):
+    def __init__(
+        self,
+        db: Database,
+        tokens: TokenIssuer,
+        tail_is_fresh: Callable[[], bool],
+        *,
+        on_key_use: Callable[[int], None] = lambda _: None,
+    ) -> None:
         self._db = db
         self._tokens = tokens
         self._tail_is_fresh = tail_is_fresh
+        self._on_key_use = on_key_use
         self._verified = VerifiedTokens()
-        self._principals: OrderedDict[int, Principal] = OrderedDict()
-        self._generation = 0  # counts what was forgotten, so that an older read is not kept
+        self._by_session: Principals[int] = Principals()
+        self._by_key: Principals[str] = Principals()
 
     async def authenticate(self, token: str, *, fresh: bool = False) -> Principal:
         """Return the principal of an access token; with `fresh`, as the database says it now.
@@ -41,10 +87,36 @@ class Authenticator:
             claims = self._tokens.verify(token, moment)
             self._verified.put(token, claims)
         if not fresh and self._tail_is_fresh():
-            known = self._principals.get(claims.session_id)
+            known = self._by_session.get(claims.session_id)
             if known is not None and known.user_id == claims.user_id:
                 return known
         return await self.principal_of(claims.session_id, claims.user_id)
+
+    async def authenticate_key(self, secret: str, *, fresh: bool = False) -> Principal:
+        """Return the principal of an API key; with `fresh`, as the database says it now.
+
+        Raises:
+            InvalidApiKey: the key or its owner is not valid (any more).
+        """
+        hashed = digest(secret)
+        principal = None if fresh or not self._tail_is_fresh() else self._by_key.get(hashed)
+        if principal is None or _is_over(principal):
+            if not is_well_formed(secret):
+                raise InvalidApiKey
+            principal = await self._principal_of_key(hashed)
+        if principal.key is not None:
+            self._on_key_use(principal.key.key_id)
+        return principal
+
+    async def again(self, principal: Principal) -> Principal:
+        """Return the same principal as the database says it now.
+
+        Raises:
+            Unauthenticated: its session, key or user is not valid any more.
+        """
+        if principal.key is not None:
+            return await self._principal_of_key(principal.key.digest)
+        return await self.principal_of(principal.session_id, principal.user_id)
 
     async def principal_of(self, session_id: int, user_id: int) -> Principal:
         """Return the principal of a session, as the database says it now.
@@ -52,17 +124,25 @@ class Authenticator:
         Raises:
             InvalidToken: the session or its user is not valid (any more).
         """
-        generation = self._generation
+        generation = self._by_session.generation
         async with self._db.read() as connection:
             standing = await SessionRepository(connection).standing(session_id)
         if standing is None or standing.user_id != user_id:
             raise InvalidToken
-        roles = frozenset(Role(role) for role in standing.roles)
-        principal = Principal(user_id, session_id, roles)
-        if generation == self._generation:
-            self._principals[session_id] = principal
-            if len(self._principals) > MAX_PRINCIPALS:
-                self._principals.popitem(last=False)
+        principal = Principal(user_id, session_id, _roles(standing.roles))
+        self._by_session.put(session_id, principal, read_at=generation)
+        return principal
+
+    async def _principal_of_key(self, hashed: str) -> Principal:
+        generation = self._by_key.generation
+        async with self._db.read() as connection:
+            standing = await ApiKeyRepository(connection).standing(hashed)
+        if standing is None:
+            raise InvalidApiKey
+        scopes = frozenset(Scope(scope) for scope in standing.scopes)
+        grant = KeyGrant(standing.key_id, hashed, scopes, standing.ends_at)
+        principal = Principal(standing.user_id, 0, _roles(standing.roles), grant)
+        self._by_key.put(hashed, principal, read_at=generation)
         return principal
 
     def expires_at(self, token: str) -> int | None:
@@ -72,12 +152,22 @@ class Authenticator:
 
     def forget_session(self, session_id: int) -> None:
         """Ask the database when this session is seen next."""
-        self._generation += 1
-        self._principals.pop(session_id, None)
+        self._by_session.forget_one(session_id)
+
+    def forget_key(self, key_id: int) -> None:
+        """Ask the database when a secret of this key is seen next."""
+        self._by_key.forget(lambda each: each.key is not None and each.key.key_id == key_id)
 
     def forget_user(self, user_id: int) -> None:
-        """Ask the database when any session of this user is seen next."""
-        self._generation += 1
-        known = [key for key, each in self._principals.items() if each.user_id == user_id]
-        for session_id in known:
-            del self._principals[session_id]
+        """Ask the database when any session or key of this user is seen next."""
+        self._by_session.forget(lambda each: each.user_id == user_id)
+        self._by_key.forget(lambda each: each.user_id == user_id)
+
+
+def _roles(names: list[str]) -> frozenset[Role]:
+    return frozenset(Role(name) for name in names)
+
+
+def _is_over(principal: Principal) -> bool:
+    ends_at = principal.key.ends_at if principal.key else None
+    return ends_at is not None and ends_at <= now()

@@ -120,11 +120,12 @@ async def _count(repository: LoginFailureRepository, near: str, anywhere: str) -
 
 
 async def _is_known_place(connection: Connection, guess: Guess) -> bool:
-    if guess.user_id is None or guess.device.address is None:
-        return False
     since = now() - _NEIGHBOURHOOD_KNOWN
-    used = await SessionRepository(connection).addresses_since(guess.user_id, since)
-    return network_of(guess.device.address) in {network_of(address) for address in used}
+    # Asked for accounts that do not exist as well, so that they take the same time.
+    used = await SessionRepository(connection).addresses_since(guess.user_id or 0, since)
+    return guess.device.address is not None and network_of(guess.device.address) in {
+        network_of(address) for address in used
+    }
 
 
 def _growing_lock(failures: int, moment: datetime) -> datetime | None:

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from app.adapters.database import Database
 from app.clock import now
+from app.repositories.email_changes import EmailChangeRepository
 from app.repositories.events import EventRepository
 from app.repositories.idempotency import IdempotencyRepository
 from app.repositories.items import RESTORABLE_FOR, ItemRepository
@@ -34,6 +35,7 @@ async def sweep(db: Database, events_kept_for: timedelta) -> dict[str, int]:
         sessions = SessionRepository(connection)
         gone["sessions"] = await sessions.delete_unused_since(moment - _SESSIONS_KEPT_FOR)
         gone["tokens"] = await sessions.delete_tokens_before(moment)
+        gone["email_changes"] = await EmailChangeRepository(connection).delete_before(moment)
     async with db.transaction() as connection:
         gone["items"] = await ItemRepository(connection).purge(moment - RESTORABLE_FOR)
     async with db.transaction() as connection:

@@ -3,10 +3,11 @@
 import hmac
 import ipaddress
 import secrets
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from app.adapters.database import Database
+from app.adapters.database import Connection, Database
 from app.clock import now
 from app.errors import InvalidCredentials, InvalidToken, TokenReused
 from app.models.users import OneTimeToken, Session, User
@@ -32,6 +33,9 @@ class Device:
     user_agent: str | None
 
 
+OnOpen = Callable[[Connection, User, Device], Awaitable[None]]
+
+
 class Sessions:
     """Opens, continues and ends sessions."""
 
@@ -44,6 +48,7 @@ class Sessions:
         secret: bytes,
         previous_secret: bytes | None,
         idle_life: timedelta,
+        on_open: OnOpen | None = None,
     ) -> None:
         self._db = db
         self._tokens = tokens
@@ -51,6 +56,7 @@ class Sessions:
         secrets_known = [secret, *([previous_secret] if previous_secret else [])]
         self._keys = [derive_key(each, "refresh-token") for each in secrets_known]
         self._idle_life = idle_life
+        self._on_open = on_open
 
     async def open(self, user: User, device: Device) -> TokenPair:
         """Open a session for a user who has proven to be it.
@@ -62,6 +68,8 @@ class Sessions:
             # A change that ends all sessions must not miss this one.
             if not await UserRepository(connection).is_unchanged(user):
                 raise InvalidCredentials
+            if self._on_open is not None:
+                await self._on_open(connection, user, device)
             session = await SessionRepository(connection).add(
                 user_id=user.id,
                 seed=secrets.token_urlsafe(32),

@@ -1,7 +1,7 @@
 """Who may call what: every operation of the OpenAPI document × every kind of caller.
 
-A new operation without a row here fails, and so does one whose guard was removed: the last test
-takes every guard away and sees its row turn red.
+A new operation without a row here fails, and so does one whose guard was removed: two tests take
+every guard away, of people and of API keys, and see the rows turn red.
 """
 
 from collections import defaultdict
@@ -12,9 +12,11 @@ import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient
 
+from app.dependencies import auth
 from app.dependencies.auth import Caller
 from app.routers.docs import openapi_document
 from app.security.principal import Principal, Role
+from app.security.scopes import LIVE, NEEDED, Scope
 from tests.api.rules import (
     ADMINS,
     ANALYSTS,
@@ -91,6 +93,7 @@ class World:
     item_id: int
     session_id: int
     others: dict[str, int] = field(default_factory=dict)
+    keys: dict[tuple[str, frozenset[Scope]], str] = field(default_factory=dict)
 
     def url(self, path: str) -> str:
         """Fill the owner's things into a path."""
@@ -122,9 +125,11 @@ async def new_world(client: AsyncClient, app: FastAPI) -> World:
 _known: dict[int, World] = {}
 
 
-async def world_for(name: str, client: AsyncClient, app: FastAPI) -> World:
+async def world_for(
+    name: str, client: AsyncClient, app: FastAPI, *, is_ending: bool | None = None
+) -> World:
     """Return a world that the call before has left whole: anew only where it ends somebody."""
-    if name in ENDING:
+    if name in ENDING if is_ending is None else is_ending:
         return await new_world(client, app)
     if id(app) not in _known:
         _known[id(app)] = await new_world(client, app)
@@ -153,15 +158,48 @@ def documented(app: FastAPI, version: str) -> list[str]:
 
 
 async def outcome(client: AsyncClient, world: World, version: str, name: str, who: str) -> str:
-    method, path = name.split(" ")
     caller = world.callers[who]
+    return await outcome_with(client, world, version, name, caller.headers if caller else {})
+
+
+async def outcome_with(
+    client: AsyncClient, world: World, version: str, name: str, headers: dict[str, str]
+) -> str:
+    method, path = name.split(" ")
     answer = await client.request(
         method,
         f"/api/{version}{world.url(path)}",
         json=BODIES.get(name, {} if method in ("POST", "PUT", "PATCH") else None),
-        headers=caller.headers if caller else {},
+        headers=headers,
     )
     return str(answer.status_code) if answer.status_code in (401, 403, 404) else "P"
+
+
+async def key_of(
+    client: AsyncClient, world: World, who: str, scopes: frozenset[Scope]
+) -> dict[str, str]:
+    """Return the header of a caller's API key with these scopes, made when first asked for."""
+    if (who, scopes) not in world.keys:
+        caller = world.callers[who]
+        assert caller
+        body = {"name": "A", "scopes": sorted(scopes)}
+        made = await client.post("/api/v1/auth/api-keys", json=body, headers=caller.headers)
+        world.keys[who, scopes] = expect(made, 201)["secret"]
+    return {"X-API-Key": world.keys[who, scopes]}
+
+
+def by_key(name: str) -> list[tuple[str, frozenset[Scope], str]]:
+    """Return whose API key with which scopes gets what: derived from the declared scope.
+
+    A key with the scope gets what its owner gets, and never more; any other is refused.
+    """
+    everything = frozenset(Scope)
+    needed = NEEDED.get(name)
+    if needed is None:
+        return [(who, everything, "403") for who in ("owner", "admin")]
+    as_owner = dict(zip(WHO, RULES[name].split(), strict=True))
+    wanted = [(who, frozenset({needed}), as_owner[who]) for who in ("owner", "stranger", "admin")]
+    return wanted + [(who, everything - {needed}, "403") for who in ("owner", "admin")]
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
@@ -174,12 +212,73 @@ def test_every_operation_has_its_rule(app: FastAPI, version: str) -> None:
 async def test_who_may_call(client: AsyncClient, app: FastAPI, version: str, name: str) -> None:
     for who, wanted in zip(WHO, RULES[name].split(), strict=True):
         world = await world_for(name, client, app)
-        if name == "POST /items/{item_id}/restore":
-            url = f"/api/{version}/items/{world.item_id}"
-            owner = world.callers["owner"]
-            assert owner
-            await client.delete(url, headers=owner.headers)
+        await prepare(client, world, name)
         assert (who, await outcome(client, world, version, name, who)) == (who, wanted)
+        await clean_up(client, world, name)
+
+
+async def prepare(client: AsyncClient, world: World, name: str) -> None:
+    """Bring what the call is about into the state that it needs."""
+    owner = world.callers["owner"]
+    assert owner
+    if name == "POST /items/{item_id}/restore":
+        await client.delete(f"/api/v1/items/{world.item_id}", headers=owner.headers)
+
+
+async def clean_up(client: AsyncClient, world: World, name: str) -> None:
+    """Remove what was made for a call, where that can be: there may only be so many of a kind."""
+    owner = world.callers["owner"]
+    assert owner
+    for operation in RULES:
+        method, path = operation.split(" ")
+        made = path.rpartition("/")[2].strip("{}")
+        if method == "DELETE" and made in MADE_BY and f"{{{made}}}" in name:
+            await client.delete(f"/api/v1{world.url(path)}", headers=owner.headers)
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+@pytest.mark.parametrize("name", sorted(set(RULES) - UNCALLED))
+async def test_what_an_api_key_may_call(
+    client: AsyncClient, app: FastAPI, version: str, name: str
+) -> None:
+    is_ending = name in ENDING and name in NEEDED  # else it is refused, and ends nobody
+    for who, scopes, wanted in by_key(name):
+        world = await world_for(name, client, app, is_ending=is_ending)
+        await prepare(client, world, name)
+        headers = await key_of(client, world, who, scopes)
+        got = await outcome_with(client, world, version, name, headers)
+        assert (who, scopes, got) == (who, scopes, wanted)
+        await clean_up(client, world, name)
+
+
+def test_every_declared_scope_is_of_an_operation(app: FastAPI) -> None:
+    assert set(NEEDED) - {LIVE} <= set(documented(app, "v1"))
+
+
+def test_an_undeclared_operation_takes_no_key(app: FastAPI) -> None:
+    paths: Any = openapi_document(app, "/api/v1/")["paths"]
+    for name in documented(app, "v1"):
+        method, path = name.split(" ")
+        schemes = paths[f"/api/v1{path}"][method.lower()].get("security", [])
+        assert ({"ApiKey": []} in schemes) is (name in NEEDED), name
+
+
+def test_no_key_makes_itself_into_more() -> None:
+    assert not [name for name in NEEDED if name.split(" ")[1].startswith("/auth")]
+
+
+async def test_without_the_check_of_scopes_each_rule_turns_red(
+    client: AsyncClient, app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auth, "require_scope", lambda _connection, _principal: None)
+    world = await new_world(client, app)
+    for name in sorted(set(RULES) - UNCALLED - ENDING):
+        refused = [(who, scopes) for who, scopes, wanted in by_key(name) if wanted == "403"]
+        got = [
+            await outcome_with(client, world, "v1", name, await key_of(client, world, who, scopes))
+            for who, scopes in refused
+        ]
+        assert set(got) != {"403"}, name
 
 
 async def test_without_its_guard_each_rule_turns_red(

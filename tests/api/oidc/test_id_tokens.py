@@ -70,7 +70,6 @@ async def test_what_was_not_said_to_us_for_this_sign_in_is_refused(
     [
         {"aud": [CLIENT_ID]},
         {"aud": [CLIENT_ID, "another"], "azp": CLIENT_ID},
-        {"exp": int(time.time()) - 20, "iat": int(time.time()) - 80},
         {"at_hash": None},
     ],
 )
@@ -78,6 +77,14 @@ async def test_what_the_standard_allows_is_accepted(
     client: AsyncClient, provider: OidcProvider, claims: Claims
 ) -> None:
     provider.claims = claims
+    expect(await come_back(client, provider), 200)
+
+
+async def test_clocks_may_differ_by_some_seconds(
+    client: AsyncClient, provider: OidcProvider
+) -> None:
+    moment = int(time.time())
+    provider.claims = {"exp": moment - 10, "iat": moment - 80}
     expect(await come_back(client, provider), 200)
 
 

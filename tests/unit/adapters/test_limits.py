@@ -5,6 +5,7 @@ import multiprocessing
 import time
 from collections.abc import AsyncIterator
 from multiprocessing.pool import Pool
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 
 from app.adapters.limits import (
+    MAX_LEASE,
     MemoryWindows,
     RateLimiter,
     SharedWindows,
@@ -109,9 +111,45 @@ async def test_counters_in_redis_are_those_of_the_limits_library(link: RedisLink
     library = SlidingWindowCounterRateLimiter(storage)
     assert (await library.get_window_stats(TEN[0], "x", "a")).remaining == 6
     assert await library.hit(TEN[0], "x", "a", cost=6)
-    assert (await storage.hit("x", TEN, "a"))[0] is False
+    assert (await storage.hit("x", TEN, "a"))[0] == 0
     await library.clear(TEN[0], "x", "a")
-    assert (await storage.hit("x", TEN, "a"))[0] is True
+    assert (await storage.hit("x", TEN, "a"))[0] == 1
+
+
+async def test_of_many_hits_as_many_count_as_there_is_room_for(link: RedisLink) -> None:
+    storage = SharedWindows(link)
+    assert (await storage.hit("x", TEN, "a", 7))[0] == 7
+    granted, windows = await storage.hit("x", TEN, "a", 7)
+    assert (granted, windows[0].current) == (3, 10)
+
+
+async def test_who_hits_again_and_again_asks_redis_seldom_and_is_told_the_truth(
+    link: RedisLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    shared = SharedWindows.hit
+
+    async def counting(self: SharedWindows, *given: Any) -> tuple[int, list[Window]]:
+        asked.append(given[-1])
+        return await shared(self, *given)
+
+    monkeypatch.setattr(SharedWindows, "hit", counting)
+    limiter, limits = RateLimiter(link), parse_limits("6000/hour")
+    remaining = [(await limiter.hit("x", limits, "a")).remaining for _ in range(500)]
+    assert remaining == list(range(5999, 5499, -1))
+    assert len(asked) < 50
+    assert max(asked) == MAX_LEASE
+    rest = [await limiter.hit("x", limits, "a") for _ in range(5600)]
+    assert sum(each.allowed for each in rest) == 5500
+
+
+async def test_processes_that_take_hits_ahead_admit_no_more_than_the_limit(
+    link: RedisLink,
+) -> None:
+    limiters = [RateLimiter(link) for _ in range(4)]
+    limits = parse_limits("2000/hour")
+    decisions = [await limiters[n % 4].hit("x", limits, "a") for n in range(3000)]
+    assert 1900 <= sum(each.allowed for each in decisions) <= 2000
 
 
 async def test_every_key_in_redis_expires(link: RedisLink) -> None:
