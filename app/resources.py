@@ -21,6 +21,7 @@ from app.events.invalidation import forget_changed
 from app.events.presence import Presence
 from app.events.tail import EventTail
 from app.observability.metrics import Metrics
+from app.observability.tracing import Tracing
 from app.security.passwords import PasswordHasher
 from app.security.sealing import Sealer
 from app.security.secrets import development_secret
@@ -68,6 +69,7 @@ class Resources:
     cursors: CursorSigner
     tail: EventTail
     hub: Hub
+    tracing: Tracing | None
     version: str = VERSION
     is_draining: bool = False
     started_at: float = field(default_factory=time.monotonic)
@@ -83,10 +85,12 @@ class Resources:
 
 
 @asynccontextmanager
-async def open_resources(settings: Settings, metrics: Metrics) -> AsyncIterator[Resources]:
+async def open_resources(
+    settings: Settings, metrics: Metrics, tracing: Tracing | None = None
+) -> AsyncIterator[Resources]:
     """Open everything, run what runs beside the requests, and close it all in reverse."""
     async with AsyncExitStack() as stack:
-        resources = _build(settings, metrics, stack)
+        resources = _build(settings, metrics, stack, tracing)
         await resources.tail.start()
         tasks = [
             asyncio.create_task(run, name=name)
@@ -123,13 +127,19 @@ def secrets_of(settings: Settings) -> tuple[bytes, bytes | None]:
     return text.encode(), previous.get_secret_value().encode() if previous else None
 
 
-def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resources:
+def _build(
+    settings: Settings, metrics: Metrics, stack: AsyncExitStack, tracing: Tracing | None
+) -> Resources:
+    if tracing:
+        tracing.start()
+        stack.push_async_callback(tracing.close)
     secret, previous_secret = secrets_of(settings)
     secrets_known = [secret, *([previous_secret] if previous_secret else [])]
-    db = Database(settings)
+    db = Database(settings, trace=tracing.statement if tracing else None)
     stack.push_async_callback(db.close)
     redis = open_redis(settings)
     if redis is not None:
+        redis.trace = tracing.command if tracing else None
         stack.push_async_callback(redis.close)
     cache = open_cache(
         redis, on_lookup=lambda name, outcome: metrics.cache_lookups.labels(name, outcome).inc()
@@ -156,7 +166,7 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
     authenticator = Authenticator(db, tokens, tail.is_fresh, on_key_use=key_uses.note)
     tail.listen_early(lambda events: forget_changed(authenticator, events))
     hub = Hub(db, pubsub, tail, authenticator, Presence(redis), settings, metrics)
-    tail.listen(hub.deliver)
+    tail.listen(tracing.events(hub.deliver) if tracing else hub.deliver)
     metrics.pool_limit.set(settings.database_pool_size)
     metrics.refresh_with(lambda: _read_pool(metrics, db))
     limiter = RateLimiter(redis, on_refusal=lambda name: metrics.rate_limited.labels(name).inc())
@@ -199,6 +209,7 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
         cursors=CursorSigner(secret),
         tail=tail,
         hub=hub,
+        tracing=tracing,
     )
 
 

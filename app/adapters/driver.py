@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import asyncpg
-from sqlalchemy import Executable
+from sqlalchemy import Executable, event
 from sqlalchemy.engine import Connection as SyncConnection
-from sqlalchemy.engine.interfaces import Dialect
+from sqlalchemy.engine.interfaces import Dialect, ExceptionContext
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import PoolProxiedConnection
 from sqlalchemy.util import greenlet_spawn
@@ -22,6 +22,12 @@ DRIVER_ERRORS = (
     asyncpg.InternalClientError,
     ConnectionError,
 )
+
+# Begins the span of a statement; None where nothing is traced. What it returns ends it.
+End = Callable[[BaseException | None], None]
+Begin = Callable[[str], End | None]
+_TRACE = "kingpost_trace"  # the execution option that holds it
+_SPAN = "kingpost_span"
 
 Parameters = Mapping[str, Any]
 Rows = Sequence[Sequence[Any]]
@@ -113,13 +119,20 @@ class DirectConnection(AsyncConnection):
         if known is None:
             known = _compiled[id(statement)] = _Compiled(statement, self.dialect)
         driver: asyncpg.Connection = self._pooled.driver_connection
+        begin: Begin | None = self.sync_engine.get_execution_options().get(_TRACE)
+        end = begin(known.sql) if begin else None
         try:
-            return known.rows(await driver.fetch(known.sql, *known.arguments(parameters)))
+            records = await driver.fetch(known.sql, *known.arguments(parameters))
         except DRIVER_ERRORS as error:
+            if end:
+                end(error)
             # The internal one is what a word of farewell leaves that came between two statements.
             if driver.is_closed() or isinstance(error, asyncpg.InternalClientError):
                 await greenlet_spawn(self._pooled.invalidate)
             raise
+        if end:
+            end(None)
+        return known.rows(records)
 
     async def close(self) -> None:
         """Give the connection back to the pool."""
@@ -139,3 +152,29 @@ async def fetch(connection: AsyncConnection, statement: Executable, parameters: 
     if isinstance(connection, DirectConnection):
         return await connection.fetch(statement, parameters)
     return (await connection.execute(statement, parameters)).all()
+
+
+def trace_statements(engine: AsyncEngine, begin: Begin) -> None:
+    """Have `begin` called with each statement that the engine runs, on either way."""
+    engine.update_execution_options(**{_TRACE: begin})
+
+    def before(*arguments: Any) -> None:
+        connection, _, sql, *_ = arguments
+        connection.info[_SPAN] = begin(sql)
+
+    def after(*arguments: Any) -> None:
+        _end(arguments[0], None)
+
+    def failed(context: ExceptionContext) -> None:
+        if context.connection is not None:
+            _end(context.connection, context.original_exception)
+
+    event.listen(engine.sync_engine, "before_cursor_execute", before)
+    event.listen(engine.sync_engine, "after_cursor_execute", after)
+    event.listen(engine.sync_engine, "handle_error", failed)
+
+
+def _end(connection: SyncConnection, error: BaseException | None) -> None:
+    end: End | None = connection.info.pop(_SPAN, None)
+    if end:
+        end(error)

@@ -18,6 +18,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from app.adapters.driver import End
 from app.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -143,6 +144,7 @@ class RedisLink:
         )
         self.client: Redis = Redis.from_pool(self.pool)
         self.timeout = timeout
+        self.trace: Callable[[Callable[..., object]], End | None] | None = None
         self.breaker = breaker or Breaker()
         self._listeners = ConnectionPool.from_url(
             url,
@@ -162,14 +164,19 @@ class RedisLink:
         """
         if not self.breaker.admits():
             raise RedisAway("the breaker is open")
+        end = self.trace(operation) if self.trace else None
         try:
             async with Deadline(self.timeout):
                 result = await operation(self.client)
         except (RedisError, OSError, TimeoutError) as error:
+            if end:
+                end(error)
             if not self.breaker.is_open:
                 logger.warning("redis is away: %s", type(error).__name__)
             self.breaker.failed()
             raise RedisAway(type(error).__name__) from error
+        if end:
+            end(None)
         if self.breaker.is_open:
             logger.warning("redis is back")
             self.breaker.succeeded()
