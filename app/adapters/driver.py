@@ -5,7 +5,8 @@ through a greenlet, a context and a cursor for each execution: 160 µs become 45
 key. It serves PostgreSQL on autocommit connections; everything else takes SQLAlchemy's own way.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import asyncpg
@@ -32,6 +33,19 @@ _SPAN = "kingpost_span"
 Parameters = Mapping[str, Any]
 Rows = Sequence[Sequence[Any]]
 _Convert = Callable[[Any], Any]
+
+
+@contextmanager
+def ended(end: End | None) -> Iterator[None]:
+    """End a span with the block, however that ends."""
+    try:
+        yield
+    except BaseException as error:
+        if end:
+            end(error)
+        raise
+    if end:
+        end(None)
 
 
 class _Compiled:
@@ -118,21 +132,21 @@ class DirectConnection(AsyncConnection):
         known = _compiled.get(id(statement))
         if known is None:
             known = _compiled[id(statement)] = _Compiled(statement, self.dialect)
-        driver: asyncpg.Connection = self._pooled.driver_connection
         begin: Begin | None = self.sync_engine.get_execution_options().get(_TRACE)
-        end = begin(known.sql) if begin else None
+        if begin is None:
+            return await self._run(known, parameters)
+        with ended(begin(known.sql)):
+            return await self._run(known, parameters)
+
+    async def _run(self, known: _Compiled, parameters: Parameters) -> Rows:
+        driver: asyncpg.Connection = self._pooled.driver_connection
         try:
-            records = await driver.fetch(known.sql, *known.arguments(parameters))
+            return known.rows(await driver.fetch(known.sql, *known.arguments(parameters)))
         except DRIVER_ERRORS as error:
-            if end:
-                end(error)
             # The internal one is what a word of farewell leaves that came between two statements.
             if driver.is_closed() or isinstance(error, asyncpg.InternalClientError):
                 await greenlet_spawn(self._pooled.invalidate)
             raise
-        if end:
-            end(None)
-        return known.rows(records)
 
     async def close(self) -> None:
         """Give the connection back to the pool."""

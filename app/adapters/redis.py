@@ -18,7 +18,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from app.adapters.driver import End
+from app.adapters.driver import End, ended
 from app.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -164,19 +164,20 @@ class RedisLink:
         """
         if not self.breaker.admits():
             raise RedisAway("the breaker is open")
-        end = self.trace(operation) if self.trace else None
+        if self.trace is None:
+            return await self._run(operation)
+        with ended(self.trace(operation)):
+            return await self._run(operation)
+
+    async def _run(self, operation: Callable[[Redis], Awaitable[T]]) -> T:
         try:
             async with Deadline(self.timeout):
                 result = await operation(self.client)
         except (RedisError, OSError, TimeoutError) as error:
-            if end:
-                end(error)
             if not self.breaker.is_open:
                 logger.warning("redis is away: %s", type(error).__name__)
             self.breaker.failed()
             raise RedisAway(type(error).__name__) from error
-        if end:
-            end(None)
         if self.breaker.is_open:
             logger.warning("redis is back")
             self.breaker.succeeded()

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -40,6 +41,8 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
     host = getattr(settings, "smtp_host", None)
     if host:
         yield await _smtp(host, settings)
+    if settings.otlp_endpoint:
+        yield await _collector(settings.otlp_endpoint)
 
 
 async def _database(settings: Settings) -> AsyncIterator[Finding]:
@@ -248,3 +251,20 @@ async def _smtp(host: str, settings: Settings) -> Finding:
             "correct SMTP_HOST, SMTP_PORT and SMTP_TLS, or open the firewall",
         )
     return ok("SMTP_HOST", f"{host}:{port} answers")
+
+
+async def _collector(endpoint: str) -> Finding:
+    url = urlsplit(endpoint)
+    try:
+        async with asyncio.timeout(_DEADLINE):
+            _, writer = await asyncio.open_connection(
+                url.hostname, url.port or (443 if url.scheme == "https" else 80)
+            )
+        writer.transport.abort()
+    except (OSError, TimeoutError, ValueError) as error:
+        return warning(
+            "OTLP_ENDPOINT",
+            f"{url.hostname} takes no connection ({type(error).__name__}): traces are lost",
+            "start the collector, correct the address (OTLP over HTTP is port 4318), or unset it",
+        )
+    return ok("OTLP_ENDPOINT", f"{url.hostname} answers")

@@ -39,8 +39,8 @@ class Tracing:
 
         self._endpoint = str(settings.otlp_endpoint).rstrip("/") + "/v1/traces"
         self.provider: TracerProvider = TracerProvider(
-            # By the trace's id alone: all parts of a trace agree, and a client's wish to be
-            # sampled costs nothing.
+            # By the trace's id alone: all parts of a trace agree, and the flag in a client's
+            # header costs nothing.
             sampler=TraceIdRatioBased(settings.trace_sample_ratio),
             resource=Resource.create(
                 {

@@ -240,6 +240,11 @@ SEEDS: dict[str, tuple[Seed, str, str]] = {
         "wrong",
     ),
     "no mail server": (variables(SMTP_HOST=""), "SMTP_HOST", "warning"),
+    "no collector at its address": (
+        lambda stand: stand.environment.update(OTLP_ENDPOINT=f"http://127.0.0.1:{free_port()}"),
+        "OTLP_ENDPOINT",
+        "warning",
+    ),
     "every proxy": (variables(TRUSTED_PROXIES="*"), "TRUSTED_PROXIES", "wrong"),
     "the world as a proxy": (variables(TRUSTED_PROXIES="0.0.0.0/0"), "TRUSTED_PROXIES", "wrong"),
     "no proxy": (variables(TRUSTED_PROXIES="127.0.0.1"), "TRUSTED_PROXIES", "warning"),
