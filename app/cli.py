@@ -77,6 +77,10 @@ def _with_settings(options: argparse.Namespace) -> int:
             return _create_admin(settings, options)
         case "seed":
             return _seed(settings, options)
+        case "keys":
+            from app.commands import keys
+
+            return keys.run(settings, options)
         case _:
             return _print_openapi(settings, options.version)
 
@@ -106,6 +110,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     openapi = commands.add_parser("openapi", help="print the OpenAPI document")
     openapi.add_argument("--version", choices=("v1", "v2"))
+    keys = commands.add_parser("keys", help="make, rotate and list the keys of access tokens")
+    keys.add_argument("act", choices=("generate", "rotate", "list"))
+    keys.add_argument("--algorithm", choices=("ES256", "RS256"), help="default: as before, ES256")
+    keys.add_argument(
+        "--after",
+        type=int,
+        # Kubernetes hands a changed secret on within two minutes; others keep what is published
+        # for five.
+        default=10,
+        metavar="MINUTES",
+        help="until a new key signs; every process has to know it by then (default: 10)",
+    )
     resource = commands.add_parser("new-resource", help="write a resource in house style")
     resource.add_argument("name", help="its singular in snake_case, such as purchase_order")
     resource.add_argument(

@@ -93,6 +93,10 @@ class Forbidden(DomainError):
     status, error_code, title = 403, "FORBIDDEN", "Not allowed"
 
 
+class InvalidSignature(Forbidden):
+    error_code, title = "INVALID_SIGNATURE", "The link is not valid, or not any more"
+
+
 class AccountSuspended(Forbidden):
     error_code, title = "ACCOUNT_SUSPENDED", "This account is suspended"
 
@@ -111,6 +115,13 @@ class NotFound(DomainError):
 
 class MethodNotAllowed(DomainError):
     status, error_code, title = 405, "METHOD_NOT_ALLOWED", "Method not allowed"
+
+
+class RequestTimeout(DomainError):
+    status, error_code, title = 408, "REQUEST_TIMEOUT", "The request did not go on"
+
+    def __init__(self, detail: str | None = None) -> None:
+        super().__init__(detail, headers={"Connection": "close"})
 
 
 class Conflict(DomainError):
@@ -162,6 +173,14 @@ class IdempotencyInProgress(Conflict):
     error_code, title = "IDEMPOTENCY_IN_PROGRESS", "The first request with this key still runs"
 
 
+class TooManyFiles(Conflict):
+    error_code, title = "TOO_MANY_FILES", "The item has as many files as it may have"
+
+
+class UploadIncomplete(Conflict):
+    error_code, title = "UPLOAD_INCOMPLETE", "The file has not been uploaded yet"
+
+
 class JobFinished(Conflict):
     error_code, title = "JOB_FINISHED", "The job has already finished"
 
@@ -186,12 +205,33 @@ class PayloadTooLarge(DomainError):
     status, error_code, title = 413, "PAYLOAD_TOO_LARGE", "The body is too large"
 
 
+class FileTooLarge(PayloadTooLarge):
+    error_code, title = "FILE_TOO_LARGE", "The file is too large"
+
+
+class QuotaExceeded(PayloadTooLarge):
+    error_code, title = "QUOTA_EXCEEDED", "The owner's storage is used up"
+
+
 class UriTooLong(DomainError):
     status, error_code, title = 414, "URI_TOO_LONG", "The URL is too long"
 
 
 class UnsupportedMediaType(DomainError):
     status, error_code, title = 415, "UNSUPPORTED_MEDIA_TYPE", "Unsupported media type"
+
+
+class FileTypeNotAllowed(UnsupportedMediaType):
+    error_code, title = "FILE_TYPE_NOT_ALLOWED", "Files of this type are not accepted"
+
+
+class RangeNotSatisfiable(DomainError):
+    """No byte of the range exists; `Content-Range` tells the size (RFC 9110, section 15.5.17)."""
+
+    status, error_code, title = 416, "RANGE_NOT_SATISFIABLE", "The range lies beyond the end"
+
+    def __init__(self, size: int) -> None:
+        super().__init__(headers={"Content-Range": f"bytes */{size}"})
 
 
 class Unprocessable(DomainError):
@@ -221,6 +261,10 @@ class BulkRefused(Unprocessable):
     """An all-or-nothing request had a bad entry; nothing was changed."""
 
     error_code, title = "BULK_REFUSED", "An entry was refused, so nothing was changed"
+
+
+class ChecksumMismatch(Unprocessable):
+    error_code, title = "CHECKSUM_MISMATCH", "What arrived is not what was announced"
 
 
 class RateLimited(DomainError):
@@ -263,3 +307,11 @@ class Unavailable(DomainError):
 
 class DatabaseUnavailable(Unavailable):
     error_code, title = "DATABASE_UNAVAILABLE", "The database is temporarily unavailable"
+
+
+class StorageUnavailable(Unavailable):
+    error_code, title = "STORAGE_UNAVAILABLE", "The file storage is temporarily unavailable"
+
+
+class InsufficientStorage(DomainError):
+    status, error_code, title = 507, "INSUFFICIENT_STORAGE", "There is no room left for the file"

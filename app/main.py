@@ -14,18 +14,19 @@ from fastapi import Depends, FastAPI
 from fastapi.telemetry import TelemetryConfig
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.middleware.gzip import GZipMiddleware
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+from app.context import current_request
 from app.dependencies.auth import default_limit
 from app.jobs.running import jobs_beside_requests, jobs_of_worker
 from app.middleware.access_log import AccessLog
+from app.middleware.compression import Compression
 from app.middleware.head import HeadMiddleware
 from app.middleware.limits import METHODS, InputLimits
 from app.middleware.metrics import RequestMetrics
 from app.middleware.problems import ErrorBoundary, install_exception_handlers
 from app.middleware.rate_limit_headers import RateLimitHeaders
-from app.middleware.request_context import RequestContextMiddleware, current_request
+from app.middleware.request_context import RequestContextMiddleware
 from app.middleware.security_headers import SecurityHeaders
 from app.middleware.traced_route import TracedRoute
 from app.middleware.versions import VERSIONS, VersionNegotiation
@@ -36,16 +37,20 @@ from app.resources import open_resources
 from app.routers import (
     addresses,
     api_keys,
+    audit,
     auth,
     console,
     events,
+    files,
     health,
     items,
     jobs,
+    jwks,
     metrics,
     oidc,
     recovery,
     users,
+    webhooks,
     ws,
 )
 from app.routers.dispatch import install_prefix_dispatch
@@ -65,7 +70,10 @@ RESOURCES = (
     api_keys.resource,
     users.resource,
     events.resource,
+    files.resource,
+    audit.resource,
     jobs.resource,
+    webhooks.resource,
 )
 
 
@@ -172,9 +180,10 @@ def _middleware(settings: Settings, process_metrics: Metrics) -> list[Middleware
             max_query_bytes=settings.max_query_bytes,
             max_header_count=settings.max_header_count,
             max_json_depth=settings.max_json_depth,
+            larger_bodies=[(files.UPLOAD_PATHS, settings.max_upload_bytes)],
         ),
         Middleware(HeadMiddleware),
-        Middleware(GZipMiddleware, minimum_size=1024, compresslevel=5),
+        Middleware(Compression, unless=files.DOWNLOAD_PATHS, minimum_size=1024, compresslevel=5),
     ]
 
 
@@ -186,7 +195,7 @@ def _add_routes(app: FastAPI) -> None:
             add_routes(app, router, prefix="/api/v1", dependencies=limited)
         for router in (*resource.shared, *resource.v2):
             add_routes(app, router, prefix="/api/v2", dependencies=limited, camel_case=camel_case)
-    for router in (health.router, metrics.router, ws.router):
+    for router in (health.router, jwks.router, metrics.router, ws.router):
         add_routes(app, router)
 
 

@@ -156,6 +156,11 @@ class Settings(BaseSettings):
     secret_key_previous: SecretStr | None = Field(
         None, description="The key before the last rotation; still verifies, never signs."
     )
+    signing_keys_dir: Path | None = Field(
+        None,
+        description="Folder of PEM files that sign access tokens by ES256 or RS256; "
+        "`kingpost keys` makes them. Unset: HS256 by SECRET_KEY.",
+    )
     token_issuer: str = Field("kingpost", description="`iss` of the access tokens.")
     token_audience: str = Field("kingpost-api", description="`aud` of the access tokens.")
     access_token_minutes: int = Field(15, ge=1, le=1440, description="Life of an access token.")
@@ -168,6 +173,9 @@ class Settings(BaseSettings):
     )
     password_hash_queue: int = Field(
         64, ge=1, description="Sign-ins that may wait for a hash before the answer is 503."
+    )
+    audit_retention_days: int = Field(
+        400, ge=1, description="Days that the audit log is kept: a year, and time to look back."
     )
     cors_origins: CommaSeparated = Field(
         (), description="Origins allowed by CORS and on WebSockets, comma-separated."
@@ -228,6 +236,13 @@ class Settings(BaseSettings):
     rate_limit_password: str = Field(
         "30/minute", description="Password changes and resets, per user or address."
     )
+    rate_limit_upload: str = Field("300/minute", description="Uploads of files, per user.")
+    rate_limit_account_export: str = Field(
+        "6/hour", description="Exports of all of one's own data, per user."
+    )
+    rate_limit_webhooks: str = Field(
+        "60/minute", description="New, tested and repeated webhooks, per user."
+    )
     rate_limit_api_keys: str = Field(
         "30/minute", description="API keys made and rotated, per user."
     )
@@ -243,6 +258,47 @@ class Settings(BaseSettings):
     max_query_bytes: int = Field(8192, ge=256, description="Longest query string, in bytes.")
     max_header_count: int = Field(100, ge=10, description="Most header fields of a request.")
     max_json_depth: int = Field(32, ge=4, description="Deepest nesting of a JSON body.")
+
+    # ── Files ────────────────────────────────────────────────────────────────────────────────
+    files_dir: Path | None = Field(
+        None, description="Folder of uploaded files. Unset: DATA_DIR/files. Not used with S3."
+    )
+    max_file_bytes: int = Field(50 * 1024 * 1024, ge=1, description="Largest file, in bytes.")
+    max_upload_bytes: int = Field(
+        200 * 1024 * 1024, ge=1024, description="Largest upload of one or many files, in bytes."
+    )
+    max_files_per_upload: int = Field(20, ge=1, description="Most files in one upload.")
+    max_files_per_item: int = Field(100, ge=1, le=1000, description="Most files of one item.")
+    file_quota_bytes: int = Field(
+        1024 * 1024 * 1024, ge=0, description="Bytes that the files of one owner may take."
+    )
+    file_types: CommaSeparated = Field(
+        (
+            "image/jpeg",
+            "image/png",
+            "image/webp",
+            "image/gif",
+            "application/pdf",
+            "application/json",
+            "application/zip",
+            "text/plain",
+            "text/csv",
+            "audio/mpeg",
+            "video/mp4",
+        ),
+        description="Media types of files that are accepted, told from the content.",
+    )
+    s3_bucket: str | None = Field(
+        None, description="Bucket that files are kept in. Unset: in FILES_DIR."
+    )
+    s3_endpoint_url: str | None = Field(
+        None, description="Address of the S3 service. Unset: that of AWS."
+    )
+    s3_region: str = Field("us-east-1", description="Region of the bucket.")
+    s3_access_key_id: str | None = Field(
+        None, description="Unset: from where AWS's own tools take it, such as the pod's role."
+    )
+    s3_secret_access_key: SecretStr | None = Field(None, description="Goes with the key id.")
 
     # ── Jobs ─────────────────────────────────────────────────────────────────────────────────
     run_jobs: Literal["auto", "inline", "worker"] = Field(
@@ -283,6 +339,22 @@ class Settings(BaseSettings):
     )
     stats_cache_seconds: int = Field(30, ge=1, description="Life of the cached item statistics.")
 
+    # ── Webhooks ─────────────────────────────────────────────────────────────────────────────
+    webhooks_allow_http: bool = Field(
+        False, description="Let webhooks go to http:// in production too; elsewhere they may."
+    )
+    webhooks_allow_private: bool = Field(
+        False,
+        description="Let webhooks go to private, loopback and link-local addresses. Whoever may "
+        "register one can then reach your network: for development and tests.",
+    )
+    webhooks_ports: CommaSeparated = Field(
+        (), description="Ports that webhooks may go to, comma-separated. Unset: any."
+    )
+    webhooks_wait_scale: float = Field(
+        1.0, gt=0, le=1, description="Factor of the waits between attempts; below 1 for tests."
+    )
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -316,6 +388,9 @@ class Settings(BaseSettings):
         for name in type(self).model_fields:
             if name.startswith("rate_limit_") and not _LIMITS.fullmatch(getattr(self, name)):
                 yield f"{name.upper()} must be written as 100/minute or 5/second;100/minute"
+        for port in self.webhooks_ports:
+            if not (port.isdecimal() and 0 < int(port) < 65536):
+                yield f"WEBHOOKS_PORTS: {port} is no port"
         for origin in self.cors_origins:
             if not _ORIGIN.fullmatch(origin):
                 yield f"CORS_ORIGINS: {origin} is no origin, such as https://app.example.com"
@@ -336,6 +411,8 @@ class Settings(BaseSettings):
             yield "CORS_ORIGINS must not be * together with CORS_CREDENTIALS"
         if bool(self.operators_username) != bool(self.operators_password):
             yield "OPERATORS_USERNAME and OPERATORS_PASSWORD go together"
+        if bool(self.s3_access_key_id) != bool(self.s3_secret_access_key):
+            yield "S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY go together"
         if bool(self.smtp_username) != bool(self.smtp_password):
             yield "SMTP_USERNAME and SMTP_PASSWORD go together"
         if self.smtp_password and self.smtp_tls is MailTls.NONE:

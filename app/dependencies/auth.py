@@ -41,6 +41,7 @@ async def authenticate(connection: HTTPConnection, *, fresh: bool = False) -> Pr
         context = context_of(connection.scope)
         if context is not None:
             context.user_id = principal.user_id
+            context.credential = _credential(principal)
         require_scope(connection, principal)
     return principal
 
@@ -56,6 +57,12 @@ async def _identified(connection: HTTPConnection, *, fresh: bool) -> Principal |
         # Which of them counted could differ between us and who stands before us.
         raise InvalidToken("Send either Authorization or X-API-Key, not both")
     return await resources.authenticator.authenticate_key(key, fresh=fresh)
+
+
+def _credential(principal: Principal) -> str:
+    if principal.key is not None:
+        return f"api_key:{principal.key.key_id}"
+    return f"session:{principal.session_id}"
 
 
 def require_scope(connection: HTTPConnection, principal: Principal) -> None:

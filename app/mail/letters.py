@@ -25,6 +25,7 @@ class Letter(StrEnum):
     EMAIL_CHANGED = "email_changed"
     PASSWORD_CHANGED = "password_changed"  # noqa: S105 - the name of a letter
     NEW_SIGN_IN = "new_sign_in"
+    WEBHOOK_DISABLED = "webhook_disabled"
 
 
 SUBJECTS: Mapping[Letter, str] = {
@@ -36,6 +37,7 @@ SUBJECTS: Mapping[Letter, str] = {
     Letter.EMAIL_CHANGED: "Your e-mail address was changed",
     Letter.PASSWORD_CHANGED: "Your password was changed",
     Letter.NEW_SIGN_IN: "A new sign-in to your account",
+    Letter.WEBHOOK_DISABLED: "A webhook of yours was switched off",
 }
 
 

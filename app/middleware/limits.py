@@ -1,5 +1,8 @@
 """Bounds on what a request may bring, before anything is done for it."""
 
+import re
+from collections.abc import Sequence
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import (
@@ -26,12 +29,14 @@ class InputLimits:
         max_query_bytes: int,
         max_header_count: int,
         max_json_depth: int,
+        larger_bodies: Sequence[tuple[re.Pattern[str], int]] = (),
     ) -> None:
         self._app = app
         self._max_body = max_body_bytes
         self._max_query = max_query_bytes
         self._max_headers = max_header_count
         self._max_depth = max_json_depth
+        self._larger = tuple(larger_bodies)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -41,8 +46,9 @@ class InputLimits:
         if scope["method"] in ("GET", "HEAD", "OPTIONS", "DELETE") and not _has_body(scope):
             await self._app(scope, receive, send)
             return
-        self._check_length(scope)
-        await self._app(scope, self._bounded(scope, receive), send)
+        max_body = self._max_body_of(scope["path"])
+        _check_length(scope, max_body)
+        await self._app(scope, self._bounded(scope, receive, max_body), send)
 
     def _check_head(self, scope: Scope) -> None:
         if scope["method"] not in _ALLOWED:  # whatever it says would become a metric's label
@@ -55,15 +61,11 @@ class InputLimits:
         if "\x00" in scope["path"] or b"%00" in query or b"\x00" in query:
             raise Unprocessable("The address must not contain NUL")
 
-    def _check_length(self, scope: Scope) -> None:
-        for name, value in scope["headers"]:
-            if name == b"content-length":
-                if not value.isdigit():
-                    raise BadRequest("Content-Length must be a whole number")
-                if int(value) > self._max_body:
-                    raise self._too_large()
+    def _max_body_of(self, path: str) -> int:
+        """Return how large a body may be: more where a path takes in files."""
+        return next((size for pattern, size in self._larger if pattern.match(path)), self._max_body)
 
-    def _bounded(self, scope: Scope, receive: Receive) -> Receive:
+    def _bounded(self, scope: Scope, receive: Receive, max_body: int) -> Receive:
         depth = JsonDepth(self._max_depth) if _is_json(scope) else None
         size = 0
 
@@ -73,16 +75,26 @@ class InputLimits:
             if message["type"] == "http.request":
                 chunk = message.get("body", b"")
                 size += len(chunk)
-                if size > self._max_body:  # chunked: there was no Content-Length to believe
-                    raise self._too_large()
+                if size > max_body:  # chunked: there was no Content-Length to believe
+                    raise _too_large(max_body)
                 if depth is not None:
                     depth.feed(chunk)
             return message
 
         return bounded_receive
 
-    def _too_large(self) -> PayloadTooLarge:
-        return PayloadTooLarge(f"A body may have at most {self._max_body} bytes")
+
+def _check_length(scope: Scope, max_body: int) -> None:
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            if not value.isdigit():
+                raise BadRequest("Content-Length must be a whole number")
+            if int(value) > max_body:
+                raise _too_large(max_body)
+
+
+def _too_large(max_body: int) -> PayloadTooLarge:
+    return PayloadTooLarge(f"A body may have at most {max_body} bytes")
 
 
 class JsonDepth:

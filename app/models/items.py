@@ -22,6 +22,7 @@ from app.models.base import Id, JsonObject, StringList, UtcDateTime, metadata
 # Byte order on both databases, so that a page sorted by name is the same page everywhere.
 _SORTABLE_NAME = String(100, collation="C").with_variant(String(100), "sqlite")
 _LIVE = text("deleted_at IS NULL")
+_GONE = text("deleted_at IS NOT NULL")
 
 
 class Visibility(StrEnum):
@@ -54,6 +55,7 @@ items = Table(
     CheckConstraint("discount_basis_points BETWEEN 0 AND 10000", name="discount_in_range"),
     CheckConstraint("visibility IN ('public', 'private')", name="visibility_known"),
     Index("ix_items_owner_id_id", "owner_id", "id", postgresql_where=_LIVE, sqlite_where=_LIVE),
+    Index("ix_items_deleted", "owner_id", "id", postgresql_where=_GONE, sqlite_where=_GONE),
     Index("ix_items_name_id", "name", "id", postgresql_where=_LIVE, sqlite_where=_LIVE),
     Index(
         "ix_items_price_cents_id", "price_cents", "id", postgresql_where=_LIVE, sqlite_where=_LIVE

@@ -7,8 +7,10 @@ from app.adapters.database import Connection, Database
 from app.clock import now
 from app.errors import InvalidOneTimeToken, NotFound, RateLimited, Unprocessable
 from app.mail.letters import Letter
+from app.models.audit import AuditKind
 from app.models.email_changes import EmailChange
 from app.models.users import User
+from app.repositories.audit import Act, record
 from app.repositories.email_changes import EmailChangeRepository
 from app.repositories.users import UserRepository
 from app.security.names import folded
@@ -38,6 +40,7 @@ class Addresses:
         async with self._db.transaction() as connection:
             user, _ = await one_time_tokens.spend(connection, token, Purpose.VERIFY)
             await UserRepository(connection).change(user.id, {"is_verified": True})
+            await record(connection, _by_mail(AuditKind.EMAIL_VERIFIED, user))
         self._on_change(user.id)
 
     async def ask_again(self, email: str) -> None:
@@ -78,6 +81,7 @@ class Addresses:
             if held is None or held.email_key != user.email_key:
                 raise NotFound("There is no such user")
             await self._ask_both(connection, held, email)
+            await record(connection, Act(AuditKind.EMAIL_CHANGE_ASKED, "user", user.id))
 
     async def confirm(self, token: str) -> bool:
         """Spend the token of one of the two addresses; tell whether both have agreed by now.
@@ -129,9 +133,15 @@ class Addresses:
     async def _apply(self, connection: Connection, user: User, change: EmailChange) -> None:
         values = {"email": change.email, "email_key": change.email_key, "is_verified": True}
         await UserRepository(connection).change(user.id, values)
+        await record(connection, _by_mail(AuditKind.EMAIL_CHANGED, user))
         await EmailChangeRepository(connection).forget(user.id)
         await one_time_tokens.revoke(connection, user.id)  # they went to the old address
         await self._post.put(connection, Letter.EMAIL_CHANGED, user.email, new_email=change.email)
+
+
+def _by_mail(kind: AuditKind, user: User) -> Act:
+    """Return the act of whoever has opened a link in an account's mail: its owner's."""
+    return Act(kind, "user", user.id, actor_id=user.id)
 
 
 async def send_verification(connection: Connection, post: Post, user: User) -> None:

@@ -150,6 +150,10 @@ class Authenticator:
         claims = self._verified.get(token, now().timestamp())
         return claims.expires_at if claims else None
 
+    def forget_tokens(self) -> None:
+        """Verify every token anew: the keys have changed."""
+        self._verified.clear()
+
     def forget_session(self, session_id: int) -> None:
         """Ask the database when this session is seen next."""
         self._by_session.forget_one(session_id)

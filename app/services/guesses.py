@@ -10,7 +10,9 @@ from datetime import datetime, timedelta
 from app.adapters.database import Connection, Database
 from app.clock import now
 from app.errors import AccountLocked
+from app.models.audit import AuditKind
 from app.models.users import LoginFailures
+from app.repositories.audit import Act, record
 from app.repositories.login_failures import LoginFailureRepository
 from app.repositories.sessions import SessionRepository
 from app.security.opaque import keyed_digest
@@ -36,6 +38,7 @@ class Guess:
     user_id: int | None
     name: str
     device: Device
+    failure: AuditKind = AuditKind.SIGN_IN_FAILED  # what it is remembered as, if it is wrong
 
     @property
     def account(self) -> str:
@@ -80,7 +83,10 @@ class Guesses:
             if is_right:
                 await repository.forget(near)
             else:
-                await _count(repository, near, anywhere)
+                locks = await _count(repository, near, anywhere)
+                kinds = [guess.failure, *([AuditKind.LOCKED_OUT] if locks else [])]
+                # Not the name: what nobody is called may be a password in the wrong field.
+                await record(connection, *(Act(kind, "user", guess.user_id) for kind in kinds))
 
     def _keys(self, guess: Guess) -> tuple[str, str]:
         """Return the keys of the guesses from this neighbourhood and from anywhere."""
@@ -109,14 +115,18 @@ class Guesses:
                 del self._waiting[account], self._turns[account]
 
 
-async def _count(repository: LoginFailureRepository, near: str, anywhere: str) -> None:
-    moment = now()
+async def _count(repository: LoginFailureRepository, near: str, anywhere: str) -> bool:
+    """Count one more; tell whether the next has to wait."""
+    moment, locks = now(), False
     found = await repository.find(near, anywhere)
     for key, lock in ((near, _growing_lock), (anywhere, _flat_lock)):
         before = found.get(key)
         is_recent = before and before.last_failed_at > moment - _FAILURES_FORGOTTEN
         failures = (before.failures if before and is_recent else 0) + 1
-        await repository.store(LoginFailures(key, failures, lock(failures, moment), moment))
+        until = lock(failures, moment)
+        locks |= until is not None
+        await repository.store(LoginFailures(key, failures, until, moment))
+    return locks
 
 
 async def _is_known_place(connection: Connection, guess: Guess) -> bool:

@@ -5,7 +5,9 @@ from collections.abc import Callable
 from app.adapters.database import Database
 from app.errors import Unprocessable
 from app.mail.letters import Letter
+from app.models.audit import AuditKind
 from app.repositories.api_keys import ApiKeyRepository
+from app.repositories.audit import Act, record
 from app.repositories.email_changes import EmailChangeRepository
 from app.repositories.identities import IdentityRepository
 from app.repositories.sessions import SessionRepository
@@ -72,6 +74,8 @@ class Recovery:
             changes = {"password_hash": password_hash, "is_verified": True}
             await UserRepository(connection).change(user.id, changes)
             await SessionRepository(connection).end(user.id)
+            act = Act(AuditKind.PASSWORD_RESET, "user", user.id, actor_id=user.id)
+            await record(connection, act)
             if not user.is_verified:
                 # Somebody else may have registered with this address, and linked a way in.
                 await IdentityRepository(connection).remove(user.id)

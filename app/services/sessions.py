@@ -10,7 +10,9 @@ from datetime import timedelta
 from app.adapters.database import Connection, Database
 from app.clock import now
 from app.errors import InvalidCredentials, InvalidToken, TokenReused
+from app.models.audit import AuditKind
 from app.models.users import OneTimeToken, Session, User
+from app.repositories.audit import Act, record
 from app.repositories.sessions import SessionRepository
 from app.repositories.users import UserRepository
 from app.schemas.auth import TokenPair
@@ -77,6 +79,8 @@ class Sessions:
                 address=device.address,
                 expires_at=now() + self._idle_life,
             )
+            signed_in = Act(AuditKind.SIGNED_IN, "session", session.id, actor_id=user.id)
+            await record(connection, signed_in)
         return self._pair(session, user.roles)
 
     async def refresh(self, refresh_token: str) -> TokenPair:
@@ -104,17 +108,22 @@ class Sessions:
         if generation == current.generation - 1 and is_within_grace and current.ended_at is None:
             return self._pair(current, user.roles)
         if current.ended_at is None:
-            await self.end_one(user.id, session.id)
+            await self._end(user.id, session.id, AuditKind.TOKEN_REUSED)
         raise TokenReused
 
     async def end(self, principal: Principal) -> None:
         """End the session that a request came with."""
-        await self.end_one(principal.user_id, principal.session_id)
+        await self._end(principal.user_id, principal.session_id, AuditKind.SIGNED_OUT)
 
     async def end_one(self, user_id: int, session_id: int) -> bool:
         """End one of a user's sessions; tell whether there was one."""
+        return await self._end(user_id, session_id, AuditKind.SESSION_ENDED)
+
+    async def _end(self, user_id: int, session_id: int, kind: AuditKind) -> bool:
         async with self._db.transaction() as connection:
             ended = await SessionRepository(connection).end(user_id, only=session_id)
+            if ended:
+                await record(connection, Act(kind, "session", session_id, actor_id=user_id))
         self._authenticator.forget_session(session_id)  # other workers hear of it by the event
         return bool(ended)
 
@@ -122,6 +131,7 @@ class Sessions:
         """End every session of a user."""
         async with self._db.transaction() as connection:
             await SessionRepository(connection).end(user_id)
+            await record(connection, Act(AuditKind.SIGNED_OUT_EVERYWHERE, "user", user_id))
         self._authenticator.forget_user(user_id)
 
     async def listed(self, user_id: int) -> list[Session]:

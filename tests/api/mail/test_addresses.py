@@ -251,11 +251,11 @@ async def test_a_change_that_nobody_finished_is_forgotten(office: PostOffice) ->
     expect(await change(office, tokens), 202)
     db = office.app.state.resources.db
     waiting = select(email_changes).where(email_changes.c.user_id == tokens.account.id)
-    await sweep(db, timedelta(days=1))
+    await sweep(db, timedelta(days=1), timedelta(days=400))
     async with db.transaction() as connection:
         assert (await connection.execute(waiting)).first()
         ended = update(email_changes).values(expires_at=now() - timedelta(seconds=1))
         await connection.execute(ended.where(email_changes.c.user_id == tokens.account.id))
     token = await office.token(new_for(tokens), CONFIRM)
     assert (await office.post("email/change/confirm", {"token": token})).status_code == 400
-    assert (await sweep(db, timedelta(days=1)))["email_changes"] == 1
+    assert (await sweep(db, timedelta(days=1), timedelta(days=400)))["email_changes"] == 1

@@ -13,6 +13,9 @@ FACTS = {
     "new_email": "new@example.com",
     "device": "Firefox on Linux",
     "address": "203.0.113.9",
+    "host": "hooks.example.com",
+    "reason": "it said that it is gone for good",
+    "number": "42",
     "time": "21 November 2026, 08:04 UTC",
 }
 URL = "https://kingpost.example/"

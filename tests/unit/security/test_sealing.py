@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.security.sealing import Sealer
+from app.security.sealing import Sealer, Unsealable
 
 OLD, NEW = b"o" * 32, b"n" * 32
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=200)
@@ -42,3 +42,25 @@ def test_nothing_else_opens() -> None:
     ):
         with pytest.raises(ValueError, match=r"sealed|base64url|Nonce"):
             sealer.open(given_)
+
+
+@pytest.mark.parametrize("place", ["there", "", "here "])
+def test_moved_to_another_place_it_does_not_open(place: str) -> None:
+    sealer = Sealer([NEW], "totp")
+    sealed = sealer.seal("a secret", "here")
+    assert sealer.open(sealed, "here") == "a secret"
+    with pytest.raises(Unsealable):
+        sealer.open(sealed, place)
+
+
+def test_what_another_secret_sealed_is_told_by_its_beginning() -> None:
+    rotated = Sealer([NEW, OLD], "totp")
+    assert rotated.seal("a secret").startswith(rotated.prefix)
+    assert not Sealer([OLD], "totp").seal("a secret").startswith(rotated.prefix)
+
+
+@pytest.mark.parametrize("damage", ["", ".", "x.y", "{}.", "{}.AAAA", "{}.é", "{}.{}"])
+def test_what_is_damaged_is_only_unsealable(damage: str) -> None:
+    sealer = Sealer([NEW], "totp")
+    with pytest.raises(Unsealable):
+        sealer.open(damage.format(sealer.prefix.rstrip("."), "A" * 40))
