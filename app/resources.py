@@ -227,6 +227,7 @@ def _build(
     post = Post(Sealer(secrets_known, "mail"), limiter, _mails_to_one(settings))
     forget_user = authenticator.forget_user
     sender = WebhookSender(is_allowed=_anywhere if settings.webhooks_allow_private else is_public)
+    sender.trace = tracing.webhook if tracing else None
     stack.callback(sender.close)
     webhook_secrets = WebhookSecrets(db, Sealer(secrets_known, "webhooks"))
     webhooks = Webhooks(db, sender, webhook_secrets, settings)

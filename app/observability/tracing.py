@@ -127,6 +127,26 @@ class Tracing:
         ):
             yield
 
+    @contextmanager
+    def webhook(self, host: str) -> Iterator[Mapping[str, str]]:
+        """Trace an attempt to send a webhook; yield the headers that let its receiver go on."""
+        from opentelemetry.trace import SpanKind, StatusCode
+
+        with self._tracer.start_as_current_span(
+            "webhook POST",
+            kind=SpanKind.CLIENT,
+            attributes={"server.address": host},
+            record_exception=False,
+            set_status_on_exception=False,
+        ) as span:
+            traceparent = current_traceparent()
+            try:
+                yield {TRACEPARENT: traceparent} if traceparent else {}
+            except Exception as error:
+                span.set_attribute("error.type", type(error).__name__)
+                span.set_status(StatusCode.ERROR)
+                raise
+
     def events(self, deliver: Callable[[Sequence[Any]], None]) -> Callable[[Sequence[Any]], None]:
         """Return a listener that delivers a batch of events in a span of its own."""
 

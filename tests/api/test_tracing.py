@@ -17,6 +17,8 @@ from fastapi import FastAPI
 
 from app.main import _log_context
 from app.observability.logging import JsonLines
+from tests import receivers
+from tests.api.hooks import hooked
 from tests.backends import ROOT
 from tests.conftest import MakeApp, MakeClient, MakeSettings
 from tests.factories import create_item, new_user, register
@@ -122,6 +124,24 @@ async def test_a_job_goes_on_with_the_trace_of_its_request(
     assert [each for each in spans if each.parent_id == job.span_id], "its own statements"
 
 
+async def test_a_webhook_lets_its_receiver_go_on_with_the_trace(
+    traced: FastAPI, traced_client: httpx.AsyncClient, receiver: Receiver
+) -> None:
+    user = await new_user(traced_client)
+    async with (
+        receivers.receiving() as endpoint,
+        hooked(traced_client, user, endpoint, "item.created") as hook,
+    ):
+        await create_item(traced_client, user)
+        (got,) = await receivers.until(lambda: endpoint.got)
+        assert got.verified_by(hook.secret)
+        await hook.settled("succeeded")
+    version, trace_id, span_id, flags = got.headers["traceparent"].split("-")
+    assert (version, int(flags, 16) & 1) == ("00", 1)
+    spans = await trace_of(traced, receiver, trace_id, "webhook POST")
+    assert [each.name for each in spans if each.span_id == span_id] == ["webhook POST"]
+
+
 async def test_no_value_and_no_secret_leaves_the_house(
     traced: FastAPI, traced_client: httpx.AsyncClient, receiver: Receiver
 ) -> None:
@@ -188,6 +208,21 @@ async def test_a_client_cannot_have_itself_sampled(
         await make_client(app).get("/api/v1/items", headers=parent()[1])
     await asyncio.to_thread(app.state.resources.tracing.provider.force_flush)
     assert receiver.spans == []
+
+
+@pytest.mark.only("embedded")
+async def test_the_end_of_a_process_sends_what_is_left(
+    make_settings: MakeSettings, make_client: MakeClient, receiver: Receiver
+) -> None:
+    from app.main import create_app
+
+    trace_id, headers = parent()
+    settings = make_settings(otlp_endpoint=receiver.url, trace_sample_ratio=1)
+    async with running(create_app(settings)) as app:
+        await make_client(app).get("/api/v1/items", headers=headers)
+    assert "GET /api/v1/items" in {
+        each.name for each in receiver.spans if each.trace_id == trace_id
+    }
 
 
 @pytest.mark.only("embedded")
