@@ -34,6 +34,10 @@ class AuditKind(StrEnum):
     API_KEY_CREATED = "api_key.created"
     API_KEY_ROTATED = "api_key.rotated"
     API_KEY_REVOKED = "api_key.revoked"
+    WEBHOOK_CREATED = "webhook.created"
+    WEBHOOK_CHANGED = "webhook.changed"
+    WEBHOOK_ROTATED = "webhook.rotated"
+    WEBHOOK_DELETED = "webhook.deleted"
     PASSWORD_CHANGED = "password.changed"  # noqa: S105 - no secret
     PASSWORD_RESET = "password.reset"  # noqa: S105 - no secret
     PASSWORD_REFUSED = "password.refused"  # noqa: S105 - no secret

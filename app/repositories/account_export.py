@@ -9,13 +9,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.models.api_keys import ApiKey
 from app.models.audit import AuditEntry
 from app.models.email_changes import EmailChange
+from app.models.files import File, files
 from app.models.identities import Identity
 from app.models.items import Item, items
 from app.models.users import Session, sessions
+from app.models.webhooks import WebhookEndpoint
 from app.repositories.api_keys import ApiKeyRepository
 from app.repositories.audit import AuditRepository, Place
 from app.repositories.email_changes import EmailChangeRepository
 from app.repositories.identities import IdentityRepository
+from app.repositories.webhooks import WebhookRepository
 
 PAGE = 500  # rows: all that an export holds in memory at once
 
@@ -69,6 +72,24 @@ async def deleted_items_of(
     return await _items(connection, user_id, after, items.c.deleted_at.is_not(None))
 
 
+async def files_of(connection: AsyncConnection, user_id: int, after: File | None) -> Sequence[File]:
+    """Return the next files of an account's items."""
+    statement = (
+        select(files)
+        .where(files.c.owner_id == user_id, files.c.expires_at.is_(None), files.c.id > _id(after))
+        .order_by(files.c.id)
+        .limit(PAGE)
+    )
+    return [File._make(row) for row in await connection.execute(statement)]
+
+
+async def webhooks_of(
+    connection: AsyncConnection, user_id: int, after: WebhookEndpoint | None
+) -> Sequence[WebhookEndpoint]:
+    """Return the webhooks of an account: few, on one page."""
+    return [] if after else await WebhookRepository(connection).of_owner(user_id)
+
+
 async def audit_of(
     connection: AsyncConnection, user_id: int, after: AuditEntry | None
 ) -> Sequence[AuditEntry]:
@@ -98,5 +119,5 @@ async def _items(
     return [Item._make(row) for row in await connection.execute(statement)]
 
 
-def _id(after: Session | Item | None) -> int:
+def _id(after: Session | Item | File | None) -> int:
     return after.id if after else 0

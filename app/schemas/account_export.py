@@ -61,6 +61,28 @@ class ExportedItem(ItemOutV2):
     deleted_at: datetime | None
 
 
+class ExportedFile(Output):
+    """What is known of a file; its content is at `GET /files/{id}`."""
+
+    id: int
+    item_id: int
+    name: str
+    content_type: str
+    size: int
+    sha256: str
+    created_at: datetime
+
+
+class ExportedWebhook(Output):
+    """A webhook, without its secret."""
+
+    id: int
+    url: str
+    events: list[str]
+    is_active: bool
+    created_at: datetime
+
+
 class AccountExport(Output):
     """One document with everything, secrets and their digests left out."""
 
@@ -72,6 +94,8 @@ class AccountExport(Output):
     email_changes: list[ExportedEmailChange]
     items: list[ExportedItem]
     deleted_items: list[ExportedItem] = Field(description="Deleted within the last 30 days.")
+    files: list[ExportedFile]
+    webhooks: list[ExportedWebhook]
     audit: list[AuditEntryOut] = Field(
         description="What the account did and what was done to it. Of what others did, only what."
     )

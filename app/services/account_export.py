@@ -17,9 +17,11 @@ from app.repositories.audit import Act, record
 from app.schemas.account_export import (
     ExportedApiKey,
     ExportedEmailChange,
+    ExportedFile,
     ExportedIdentity,
     ExportedItem,
     ExportedSession,
+    ExportedWebhook,
 )
 from app.schemas.audit import AuditEntryOut
 from app.schemas.base import Output
@@ -43,6 +45,8 @@ SECTIONS = (
     Section("email_changes", pages.email_changes_of, ExportedEmailChange),
     Section("items", pages.items_of, ExportedItem),
     Section("deleted_items", pages.deleted_items_of, ExportedItem),
+    Section("files", pages.files_of, ExportedFile),
+    Section("webhooks", pages.webhooks_of, ExportedWebhook),
     Section("audit", pages.audit_of, AuditEntryOut),
 )
 

@@ -9,6 +9,7 @@ from app.adapters.database import Connection, Database
 from app.adapters.webhooks import Undeliverable, WebhookSender
 from app.clock import now
 from app.errors import Conflict, NotFound, Unprocessable
+from app.models.audit import AuditKind
 from app.models.webhooks import (
     DeliveryStatus,
     DisabledReason,
@@ -16,6 +17,7 @@ from app.models.webhooks import (
     WebhookDelivery,
     WebhookEndpoint,
 )
+from app.repositories.audit import Act, record
 from app.repositories.events import EventRepository
 from app.repositories.webhook_deliveries import WebhookDeliveryRepository
 from app.repositories.webhooks import Recipient, WebhookRepository
@@ -74,6 +76,7 @@ class Webhooks:
             if await repository.count_locked(owner.user_id) >= MAX_ENDPOINTS:
                 raise Conflict(f"An account has at most {MAX_ENDPOINTS} webhooks")
             created = await repository.add(owner.user_id, values)
+            await record(connection, _act(AuditKind.WEBHOOK_CREATED, created.id, url=url))
         self.on_change()
         return created, secret
 
@@ -117,6 +120,8 @@ class Webhooks:
             changed = await WebhookRepository(connection).change(endpoint_id, owner.user_id, values)
             if changed is None:
                 raise NotFound(_NO_ENDPOINT)
+            told = {key: values[key] for key in ("url", "is_active") if key in values}
+            await record(connection, _act(AuditKind.WEBHOOK_CHANGED, endpoint_id, **told))
             if not changed.is_active:
                 await WebhookDeliveryRepository(connection).cancel_pending(endpoint_id, OFF)
         self.on_change()
@@ -131,6 +136,7 @@ class Webhooks:
         async with self._db.transaction() as connection:
             if not await WebhookRepository(connection).delete(endpoint_id, owner.user_id):
                 raise NotFound(_NO_ENDPOINT)
+            await record(connection, _act(AuditKind.WEBHOOK_DELETED, endpoint_id))
 
     async def rotate(self, endpoint_id: int, owner: Principal) -> tuple[str, datetime]:
         """Give an endpoint a new secret; return it, and until when the old one signs too.
@@ -145,6 +151,7 @@ class Webhooks:
             repository = WebhookRepository(connection)
             if not await repository.rotate(endpoint_id, owner.user_id, sealed, expires_at):
                 raise NotFound(_NO_ENDPOINT)
+            await record(connection, _act(AuditKind.WEBHOOK_ROTATED, endpoint_id))
         return secret, expires_at
 
     async def test(self, endpoint_id: int, owner: Principal) -> WebhookDelivery:
@@ -285,6 +292,10 @@ class Webhooks:
 
 _NO_ENDPOINT = "There is no such webhook"
 _NO_DELIVERY = "There is no such delivery"
+
+
+def _act(kind: AuditKind, endpoint_id: int, **detail: Any) -> Act:
+    return Act(kind, "webhook", endpoint_id, detail=detail)
 
 
 def _switched(*, is_active: bool) -> dict[str, Any]:

@@ -60,6 +60,9 @@ async def test_an_export_holds_all_that_is_kept_and_nothing_of_others(
     gone = await create_item(client, me, name="Deleted")
     await client.delete(f"/api/v1/items/{gone['id']}", headers=me.headers)
     await create_item(client, other, name="Theirs")
+    files = f"/api/v1/items/{kept['id']}/files"
+    plan = {"file": ("plan.txt", b"Four legs, one board.", "text/plain")}
+    expect(await client.post(files, files=plan, headers=me.headers), 201)
     await client.patch(url_of(me), json={"roles": ["user", "analyst"]}, headers=boss.headers)
     document = await exported(client, me, version)
     assert set(document) == {
@@ -71,12 +74,15 @@ async def test_an_export_holds_all_that_is_kept_and_nothing_of_others(
         "email_changes",
         "items",
         "deleted_items",
+        "files",
+        "webhooks",
         "audit",
     }
     profile = expect(await client.get(f"{USERS}/me", headers=me.headers), 200)
     assert document["profile"] == profile
     assert [each["id"] for each in document["items"]] == [kept["id"]]
     assert [each["name"] for each in document["deleted_items"]] == ["Deleted"]
+    assert [each["name"] for each in document["files"]] == ["plan.txt"]
     assert len(document["sessions"]) == 1
     kinds = [each["kind"] for each in document["audit"]]
     assert kinds == [

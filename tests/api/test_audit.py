@@ -149,6 +149,28 @@ async def test_api_keys_are_told_and_so_is_what_is_done_by_one(
     assert made["secret"] not in json.dumps(told)
 
 
+async def test_webhooks_are_told(client: AsyncClient, app: FastAPI) -> None:
+    boss, tokens = await admin(client, app), await new_user(client)
+    hooks = "/api/v1/webhooks"
+    body = {"url": "https://198.51.100.7/hook", "events": ["item.created"]}
+    answer = await client.post(hooks, json=body, headers=tokens.headers)
+    made = expect(answer, 201)
+    url = f"{hooks}/{made['id']}"
+    await client.patch(url, json={"is_active": False}, headers=tokens.headers)
+    rotated = await client.post(f"{url}/secret/rotate", headers=tokens.headers)
+    await client.delete(url, headers=tokens.headers)
+    told = await entries(client, boss, f"&object=webhook:{made['id']}")
+    assert [each["kind"] for each in told] == [
+        "webhook.deleted",
+        "webhook.rotated",
+        "webhook.changed",
+        "webhook.created",
+    ]
+    assert told[2]["detail"] == {"is_active": False}
+    for secret in (made["secret"], expect(rotated, 200)["secret"]):
+        assert secret not in json.dumps(told)
+
+
 async def test_guesses_and_locks_are_told_and_what_was_typed_is_not(
     client: AsyncClient, app: FastAPI, make_client: MakeClient
 ) -> None:
