@@ -74,6 +74,12 @@ def _production(settings: Settings) -> Iterator[Finding]:
             "rate limits are off: passwords may be guessed without end",
             "set it to true, and raise the limit that was in the way",
         )
+    if settings.webhooks_allow_private:
+        yield wrong(
+            "WEBHOOKS_ALLOW_PRIVATE",
+            "every user may have requests sent to your own network and its metadata service",
+            "set it to false",
+        )
     if settings.log_level == "debug":
         yield warning("LOG_LEVEL", "debug fills the log in production", "set it to info")
     if settings.operators_password is None:

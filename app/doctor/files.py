@@ -44,7 +44,10 @@ def examine_folders(settings: Settings) -> Iterator[Finding]:
     """Look at DATA_DIR, the secrets in it, and the folder of uploaded files."""
     folder = settings.data_dir
     yield from _folder("DATA_DIR", folder)
-    yield from _kept_secrets(folder / "secrets")
+    yield from _kept_secrets("DATA_DIR/secrets", folder / "secrets", _OTHERS_ALL)
+    if settings.signing_keys_dir is not None:  # a mounted one may be its group's
+        others = stat.S_IRWXO | stat.S_IWGRP
+        yield from _kept_secrets("SIGNING_KEYS_DIR", settings.signing_keys_dir, others)
     files = getattr(settings, "files_dir", None)
     if files is not None and getattr(settings, "s3_bucket", None) is None:
         yield from _folder("FILES_DIR", files)
@@ -96,13 +99,11 @@ def _free_space(name: str, folder: Path) -> Finding:
     return ok(check, said)
 
 
-def _kept_secrets(folder: Path) -> Iterator[Finding]:
+def _kept_secrets(name: str, folder: Path, others: int) -> Iterator[Finding]:
     if not folder.is_dir():
         return
     for path in (folder, *sorted(folder.iterdir())):
         mode = stat.S_IMODE(path.stat().st_mode)
-        if mode & _OTHERS_ALL:
+        if mode & others:
             least = "700" if path.is_dir() else "600"
-            yield wrong(
-                "DATA_DIR/secrets", f"{path} is open to others ({mode:o})", f"chmod {least} {path}"
-            )
+            yield wrong(name, f"{path} is open to others ({mode:o})", f"chmod {least} {path}")

@@ -232,6 +232,13 @@ SEEDS: dict[str, tuple[Seed, str, str]] = {
         "DATA_DIR/secrets",
         "wrong",
     ),
+    "signing keys that others read": (
+        lambda stand: stand.environment.update(
+            SIGNING_KEYS_DIR=str(stand.file("keys/2026.pem", "", 0o644).parent)
+        ),
+        "SIGNING_KEYS_DIR",
+        "wrong",
+    ),
     "a full disk": (a_full_disk(10**6), "DATA_DIR space", "wrong"),
     "a disk that fills": (a_full_disk(5 * 10**8), "DATA_DIR space", "warning"),
     "no mail server at its address": (
@@ -255,6 +262,11 @@ SEEDS: dict[str, tuple[Seed, str, str]] = {
         "wrong",
     ),
     "no limits": (variables(RATE_LIMITS_ENABLED="false"), "RATE_LIMITS_ENABLED", "wrong"),
+    "webhooks into the own network": (
+        variables(WEBHOOKS_ALLOW_PRIVATE="true"),
+        "WEBHOOKS_ALLOW_PRIVATE",
+        "wrong",
+    ),
     "a talkative log": (variables(LOG_LEVEL="debug"), "LOG_LEVEL", "warning"),
     "open metrics": (
         variables(OPERATORS_USERNAME="", OPERATORS_PASSWORD=""),
