@@ -75,6 +75,8 @@ def _with_settings(options: argparse.Namespace) -> int:
             return _check(settings) if options.check else _migrate(settings)
         case "create-admin":
             return _create_admin(settings, options)
+        case "reset-second-factor":
+            return _reset_second_factor(settings, options.login)
         case "seed":
             return _seed(settings, options)
         case "keys":
@@ -102,6 +104,10 @@ def _parser() -> argparse.ArgumentParser:
     admin.add_argument(
         "--password-stdin", action="store_true", help="ask for the password, or read it from a pipe"
     )
+    reset = commands.add_parser(
+        "reset-second-factor", help="turn off the factor of somebody who has lost it"
+    )
+    reset.add_argument("login", help="username or e-mail address")
     seed = commands.add_parser("seed", help="fill the database with accounts and items")
     seed.add_argument("--users", type=int, default=100)
     seed.add_argument("--items", type=int, default=10_000)
@@ -361,6 +367,26 @@ async def _add_admin(settings: Settings, username: str, email: str, password: st
             await accounts.register(body, roles=(Role.ADMIN, Role.USER))
     finally:
         hasher.close()
+
+
+def _reset_second_factor(settings: Settings, login: str) -> int:
+    if not _is_migrated(settings):
+        return 1
+    asyncio.run(_reset(settings, login))
+    print("The second factor is off, and the account's sessions have ended.")
+    return 0
+
+
+async def _reset(settings: Settings, login: str) -> None:
+    from app.resources import secrets_of
+    from app.security.sealing import Sealer
+    from app.services.second_factor import SecondFactor
+
+    async with _database(settings) as db:
+        secret, _ = secrets_of(settings)
+        sealer = Sealer([secret], "totp")
+        factors = SecondFactor(db, secret, sealer, issuer=settings.second_factor_issuer)
+        await factors.reset(await factors.owner(login))
 
 
 def _seed(settings: Settings, options: argparse.Namespace) -> int:

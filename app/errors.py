@@ -85,12 +85,40 @@ class TokenReused(Unauthenticated):
     error_code, title = "TOKEN_REUSED", "The refresh token was already used"
 
 
+class SecondFactorRequired(Unauthenticated):
+    """The password was right; `challenge` goes back with the code, before it runs out."""
+
+    error_code, title = "SECOND_FACTOR_REQUIRED", "A code of the second factor is required"
+
+    def __init__(self, challenge: str, *, expires_in: int) -> None:
+        super().__init__(
+            headers={"Cache-Control": "no-store"},
+            extra={"challenge": challenge, "challenge_expires_in": expires_in},
+        )
+
+
+class InvalidChallenge(Unauthenticated):
+    error_code, title = "INVALID_CHALLENGE", "The challenge has expired; sign in again"
+
+
+class InvalidCode(Unauthenticated):
+    error_code, title = "INVALID_CODE", "The code is wrong or was used before"
+
+
 class InvalidIdToken(Unauthenticated):
     error_code, title = "INVALID_ID_TOKEN", "The provider's proof of identity is not valid"
 
 
 class Forbidden(DomainError):
     status, error_code, title = 403, "FORBIDDEN", "Not allowed"
+
+
+class SecondFactorSetupRequired(Forbidden):
+    error_code, title = "SECOND_FACTOR_SETUP_REQUIRED", "Admins need a second factor here"
+
+
+class CrossSiteRequest(Forbidden):
+    error_code, title = "CROSS_SITE_REQUEST", "The cookie works from our own pages only"
 
 
 class InvalidSignature(Forbidden):
@@ -134,6 +162,10 @@ class EmailTaken(Conflict):
 
 class UsernameTaken(Conflict):
     error_code, title = "USERNAME_TAKEN", "This username is taken"
+
+
+class SecondFactorExists(Conflict):
+    error_code, title = "SECOND_FACTOR_EXISTS", "There is a second factor already"
 
 
 class LastAdmin(Conflict):
@@ -286,6 +318,10 @@ class AccountLocked(RateLimited):
     error_code, title = "ACCOUNT_LOCKED", "Too many failed sign-ins; try again later"
 
 
+class TooManyImports(RateLimited):
+    error_code, title = "TOO_MANY_IMPORTS", "Too many of your imports are waiting"
+
+
 class HeadersTooLarge(DomainError):
     status, error_code, title = 431, "HEADERS_TOO_LARGE", "Too many or too large header fields"
 
@@ -303,6 +339,10 @@ class Unavailable(DomainError):
 
     def __init__(self, detail: str | None = None, *, retry_after: int = 1) -> None:
         super().__init__(detail, headers={"Retry-After": str(retry_after)})
+
+
+class TooManyExports(Unavailable):
+    error_code, title = "TOO_MANY_EXPORTS", "Too many exports are running; try again later"
 
 
 class DatabaseUnavailable(Unavailable):

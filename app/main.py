@@ -44,11 +44,14 @@ from app.routers import (
     files,
     health,
     items,
+    items_export,
+    items_import,
     jobs,
     jwks,
     metrics,
     oidc,
     recovery,
+    second_factor,
     users,
     webhooks,
     ws,
@@ -60,10 +63,14 @@ from app.schemas.versions import CamelCase
 from app.settings import Settings
 from app.version import VERSION
 
-# A new resource is imported above and adds one line here, and nothing else in this file.
+# A new resource is imported above and adds one line here, and nothing else in this file. Where two
+# could answer a path, the first does: /items/export before /items/{item_id}.
 RESOURCES = (
+    items_export.resource,
+    items_import.resource,
     items.resource,
     auth.resource,
+    second_factor.resource,
     recovery.resource,
     addresses.resource,
     oidc.resource,
@@ -160,6 +167,7 @@ def _middleware(settings: Settings, process_metrics: Metrics) -> list[Middleware
             allow_headers=["*"],
             expose_headers=[
                 "API-Version",
+                "Content-Disposition",
                 "ETag",
                 "Idempotency-Replayed",
                 "Link",
@@ -180,7 +188,10 @@ def _middleware(settings: Settings, process_metrics: Metrics) -> list[Middleware
             max_query_bytes=settings.max_query_bytes,
             max_header_count=settings.max_header_count,
             max_json_depth=settings.max_json_depth,
-            larger_bodies=[(files.UPLOAD_PATHS, settings.max_upload_bytes)],
+            larger_bodies=[
+                (files.UPLOAD_PATHS, settings.max_upload_bytes),
+                (items_import.IMPORT_PATHS, settings.max_import_bytes),
+            ],
         ),
         Middleware(HeadMiddleware),
         Middleware(Compression, unless=files.DOWNLOAD_PATHS, minimum_size=1024, compresslevel=5),

@@ -16,6 +16,7 @@ from app.adapters.mail import Mailer, open_mailer
 from app.adapters.oidc import Providers
 from app.adapters.pubsub import PubSub, open_pubsub
 from app.adapters.redis import RedisLink, open_redis
+from app.adapters.snapshots import Snapshots
 from app.adapters.storage import open_storage
 from app.adapters.webhooks import WebhookSender
 from app.events.hub import Hub
@@ -33,7 +34,7 @@ from app.security.secrets import development_secret
 from app.security.signing import CursorSigner
 from app.security.ssrf import is_public
 from app.security.tokens import TokenIssuer
-from app.services import signing_keys
+from app.services import session_use, signing_keys
 from app.services.accounts import Accounts
 from app.services.addresses import Addresses
 from app.services.api_keys import ApiKeys
@@ -43,6 +44,7 @@ from app.services.key_uses import KeyUses
 from app.services.notices import Notices
 from app.services.post import Post
 from app.services.recovery import Recovery
+from app.services.second_factor import SecondFactor
 from app.services.sessions import Sessions
 from app.services.social_login import SocialLogin
 from app.services.webhook_loop import WebhookLoop
@@ -63,6 +65,7 @@ class Resources:
     settings: Settings
     metrics: Metrics
     db: Database
+    snapshots: Snapshots
     redis: RedisLink | None
     pubsub: PubSub
     limiter: RateLimiter
@@ -75,6 +78,7 @@ class Resources:
     recovery: Recovery
     addresses: Addresses
     sessions: Sessions
+    second_factor: SecondFactor
     mailer: Mailer
     post: Post
     social_login: SocialLogin
@@ -118,6 +122,7 @@ async def open_resources(
                 "hub": resources.hub.run(),
                 "key-uses": resources.key_uses.run(),
                 "loop-lag": _watch_loop(metrics),
+                "session-use": session_use.run(resources.db, resources.authenticator),
                 "signing-keys": _follow_keys(resources),
             }.items()
         ]
@@ -188,6 +193,8 @@ def _build(
     secrets_known = [secret, *([previous_secret] if previous_secret else [])]
     db = Database(settings, trace=tracing.statement if tracing else None)
     stack.push_async_callback(db.close)
+    snapshots = Snapshots(settings)
+    stack.push_async_callback(snapshots.close)
     redis = open_redis(settings)
     if redis is not None:
         redis.trace = tracing.command if tracing else None
@@ -217,7 +224,13 @@ def _build(
     tail = EventTail(db, pubsub, poll_seconds=settings.event_poll_seconds)
     db.after_commit.append(tail.announce)
     key_uses = KeyUses(db)
-    authenticator = Authenticator(db, tokens, tail.is_fresh, on_key_use=key_uses.note)
+    authenticator = Authenticator(
+        db,
+        tokens,
+        tail.is_fresh,
+        on_key_use=key_uses.note,
+        admins_need_second_factor=settings.require_second_factor_for_admins,
+    )
     tail.listen_early(lambda events: forget_changed(authenticator, events))
     hub = Hub(db, pubsub, tail, authenticator, Presence(redis), settings, metrics)
     tail.listen(tracing.events(hub.deliver) if tracing else hub.deliver)
@@ -238,6 +251,7 @@ def _build(
         settings=settings,
         metrics=metrics,
         db=db,
+        snapshots=snapshots,
         redis=redis,
         pubsub=pubsub,
         limiter=limiter,
@@ -256,7 +270,16 @@ def _build(
             secret=secret,
             previous_secret=previous_secret,
             idle_life=timedelta(days=settings.refresh_token_days),
+            longest_life=timedelta(days=settings.session_days),
             on_open=Notices(post).of_sign_in,
+        ),
+        second_factor=SecondFactor(
+            db,
+            secret,
+            Sealer(secrets_known, "totp"),
+            issuer=settings.second_factor_issuer,
+            post=post,
+            on_change=forget_user,
         ),
         mailer=open_mailer(settings),
         post=post,

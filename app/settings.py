@@ -165,6 +165,15 @@ class Settings(BaseSettings):
     token_audience: str = Field("kingpost-api", description="`aud` of the access tokens.")
     access_token_minutes: int = Field(15, ge=1, le=1440, description="Life of an access token.")
     refresh_token_days: int = Field(30, ge=1, description="Life of a session without use.")
+    session_days: int = Field(
+        180, ge=1, description="Life of a session however much it is used; then one signs in anew."
+    )
+    require_second_factor_for_admins: bool = Field(
+        False, description="Admins without a second factor have no more power than anyone."
+    )
+    second_factor_issuer: str = Field(
+        "Kingpost", min_length=1, description="Name of this service in authenticator apps."
+    )
     clock_leeway_seconds: int = Field(
         60, ge=0, le=300, description="Clock skew that token times are forgiven."
     )
@@ -235,6 +244,14 @@ class Settings(BaseSettings):
     rate_limit_refresh: str = Field("300/minute", description="Refreshes, per address.")
     rate_limit_password: str = Field(
         "30/minute", description="Password changes and resets, per user or address."
+    )
+    rate_limit_export: str = Field("60/minute", description="Exports, per user or address.")
+    rate_limit_import: str = Field("60/minute", description="Imports, per user.")
+    exports_at_once: int = Field(
+        4, ge=1, description="Exports that a process runs at once, on connections of their own."
+    )
+    max_import_bytes: int = Field(
+        512 * 1024 * 1024, ge=1024, description="Largest body of an import, in bytes."
     )
     rate_limit_upload: str = Field("300/minute", description="Uploads of files, per user.")
     rate_limit_account_export: str = Field(

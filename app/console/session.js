@@ -1,12 +1,13 @@
 /**
- * Who is signed in. The access token stays in memory; the refresh token in this tab's
- * sessionStorage, so that a reload does not sign out.
+ * Who is signed in. The access token stays in memory; the refresh token in a cookie that no script
+ * can read. What is stored says only whose cookie there is, if any.
  */
 
 import { Problem, read } from "./problem.js";
 
-const KEY = "kingpost.refresh";
+const KEY = "kingpost.account"; // an id: where it is missing, there is nothing to ask for
 const AUTH = "/api/v2/auth";
+const ENDED = new Set([401, 422]); // the session is over, or its cookie is gone
 const MARGIN = 30_000; // milliseconds before the end at which a token is renewed
 
 let access = null; // {token, until}
@@ -25,16 +26,26 @@ export function onRenewal(callback) {
   renewed = callback;
 }
 
-/** Take up the session of before a reload. */
+/** Take up the session of before a reload, or of another tab. */
 export async function restore() {
-  if (sessionStorage.getItem(KEY)) await renew().catch(() => {});
+  if (localStorage.getItem(KEY)) await renew().catch(() => {});
   listener(access ? await me() : null);
 }
 
+// All tabs share one cookie: when somebody else signs in in one, or out, the others must follow.
+addEventListener("storage", ({ key }) => {
+  if (key !== KEY && key !== null) return;
+  access = null;
+  clearTimeout(timer);
+  restore();
+});
+
 export async function signIn(username, password) {
   const body = new URLSearchParams({ username, password });
-  keep(await read(await fetch(`${AUTH}/token`, { method: "POST", body })));
-  listener(await me());
+  keep(await read(await fetch(`${AUTH}/token?cookie=true`, { method: "POST", body })));
+  const account = await me();
+  localStorage.setItem(KEY, account.id);
+  listener(account);
 }
 
 export async function signUp(account) {
@@ -44,17 +55,18 @@ export async function signUp(account) {
   await signIn(account.username, account.password);
 }
 
+/** Only the service can take the cookie back: without an answer nobody is signed out. */
 export async function signOut() {
   const headers = await authorization();
+  await fetch(`${AUTH}/logout`, { method: "POST", headers });
   forget();
   listener(null);
-  await fetch(`${AUTH}/logout`, { method: "POST", headers }).catch(() => {});
 }
 
 /** The access token, renewed where it is about to run out; null where nobody is signed in. */
 export async function token() {
   if (access && access.until - Date.now() > MARGIN) return access.token;
-  if (!sessionStorage.getItem(KEY)) return null;
+  if (!localStorage.getItem(KEY)) return null;
   await renew();
   return access?.token ?? null;
 }
@@ -88,13 +100,11 @@ function renew() {
 }
 
 async function spend() {
-  const headers = { "Content-Type": "application/json" };
-  const body = JSON.stringify({ refresh_token: sessionStorage.getItem(KEY) });
   try {
-    keep(await read(await fetch(`${AUTH}/refresh`, { method: "POST", headers, body })));
+    keep(await read(await fetch(`${AUTH}/refresh`, { method: "POST" })));
     renewed();
   } catch (problem) {
-    if (problem instanceof Problem && problem.status === 401) {
+    if (problem instanceof Problem && ENDED.has(problem.status)) {
       forget();
       listener(null);
     }
@@ -104,13 +114,12 @@ async function spend() {
 
 function keep(pair) {
   access = { token: pair.access_token, until: Date.now() + pair.expires_in * 1000 };
-  sessionStorage.setItem(KEY, pair.refresh_token);
   clearTimeout(timer);
   timer = setTimeout(() => renew().catch(() => {}), Math.max(1000, pair.expires_in * 1000 - 2 * MARGIN));
 }
 
 function forget() {
   access = null;
-  sessionStorage.removeItem(KEY);
+  localStorage.removeItem(KEY);
   clearTimeout(timer);
 }

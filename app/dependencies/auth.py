@@ -7,7 +7,13 @@ from fastapi.security import OAuth2PasswordBearer
 from starlette.requests import HTTPConnection, Request
 
 from app.dependencies.limits import check
-from app.errors import Forbidden, InsufficientScope, InvalidToken, Unauthenticated
+from app.errors import (
+    Forbidden,
+    InsufficientScope,
+    InvalidToken,
+    SecondFactorSetupRequired,
+    Unauthenticated,
+)
 from app.middleware.request_context import context_of
 from app.resources import Resources
 from app.security.principal import Principal, Role
@@ -113,9 +119,16 @@ async def default_limit(request: Request) -> None:
         InvalidToken, InvalidApiKey, InsufficientScope: as in `authenticate`; it counts as well.
     """
     try:
-        await authenticate(request)
+        if not _names_its_client(request):
+            await authenticate(request)
     finally:
         await check(request, "default")
+
+
+def _names_its_client(request: Request) -> bool:
+    """OAuth 2 clients may say by HTTP Basic who they are (RFC 6749, 2.3.1); Swagger UI does."""
+    is_basic = request.headers.get("authorization", "").lower().startswith("basic ")
+    return is_basic and request.url.path.endswith("/auth/token")
 
 
 class Caller(OAuth2PasswordBearer):
@@ -135,6 +148,7 @@ class Caller(OAuth2PasswordBearer):
         Raises:
             Unauthenticated: nobody signed in.
             Forbidden: none of the roles is the caller's.
+            SecondFactorSetupRequired: it would be, once there is a second factor.
         """
         fresh = bool(self._roles) and request.method not in _SAFE_METHODS
         principal = await authenticate(request, fresh=fresh)
@@ -143,6 +157,8 @@ class Caller(OAuth2PasswordBearer):
                 return None
             raise Unauthenticated
         if self._roles and principal.roles.isdisjoint(self._roles):
+            if principal.needs_second_factor and Role.ADMIN in self._roles:
+                raise SecondFactorSetupRequired
             raise Forbidden
         return principal
 

@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 
 CHANNEL = "events"
 _BATCH = 500
+_SLICE = 50  # handed on at once: a transaction of thousands must not overrun a reader's queue
 _FRESH_SECONDS = 1.0  # how soon a change must bite everywhere
 _SPACING = 0.01  # seconds between reads: under load they bring many events, and cost little each
 _GAP_PAUSE = 0.01  # seconds between looks at a gap: transactions are short
@@ -108,7 +109,7 @@ class EventTail:
             async with self._db.read() as connection:
                 repository = EventRepository(connection)
                 batch, settled = await self._settled.read(repository, self._position, _BATCH)
-            self._hand_on(batch, settled)
+            await self._hand_on(batch, settled)
             if len(batch) < _BATCH:
                 self._confirmed_at = started_at
             if len(settled) < len(batch):
@@ -116,11 +117,13 @@ class EventTail:
             if len(batch) < _BATCH:
                 return True
 
-    def _hand_on(self, visible: Sequence[Event], settled: Sequence[Event]) -> None:
+    async def _hand_on(self, visible: Sequence[Event], settled: Sequence[Event]) -> None:
         if visible:
             for listener in self._early:
                 listener(visible)
-        if settled:
-            self._position = settled[-1].id
+        for start in range(0, len(settled), _SLICE):
+            events = settled[start : start + _SLICE]
+            self._position = events[-1].id
             for listener in self._listeners:
-                listener(settled)
+                listener(events)
+            await asyncio.sleep(0)

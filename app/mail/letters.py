@@ -24,6 +24,8 @@ class Letter(StrEnum):
     EMAIL_TAKEN = "email_taken"
     EMAIL_CHANGED = "email_changed"
     PASSWORD_CHANGED = "password_changed"  # noqa: S105 - the name of a letter
+    SECOND_FACTOR_ON = "second_factor_on"
+    SECOND_FACTOR_OFF = "second_factor_off"
     NEW_SIGN_IN = "new_sign_in"
     WEBHOOK_DISABLED = "webhook_disabled"
 
@@ -36,6 +38,8 @@ SUBJECTS: Mapping[Letter, str] = {
     Letter.EMAIL_TAKEN: "You have an account already",
     Letter.EMAIL_CHANGED: "Your e-mail address was changed",
     Letter.PASSWORD_CHANGED: "Your password was changed",
+    Letter.SECOND_FACTOR_ON: "Your account has a second factor",
+    Letter.SECOND_FACTOR_OFF: "Your account has no second factor any more",
     Letter.NEW_SIGN_IN: "A new sign-in to your account",
     Letter.WEBHOOK_DISABLED: "A webhook of yours was switched off",
 }

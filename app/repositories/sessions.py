@@ -1,7 +1,7 @@
 """All SQL of sessions, and of the one-time tokens that stand for one."""
 
-from collections.abc import Iterable
-from datetime import datetime
+from collections.abc import Collection, Iterable
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from sqlalchemy import delete, insert, or_, select, update
@@ -12,6 +12,9 @@ from app.events import outbox
 from app.events.outbox import EventDraft
 from app.models.events import Audience, EventKind
 from app.models.users import OneTimeToken, Session, one_time_tokens, sessions, users
+from app.repositories.second_factor import has_second_factor
+
+_NOTED_EVERY = timedelta(minutes=1)
 
 
 class Standing(NamedTuple):
@@ -19,6 +22,7 @@ class Standing(NamedTuple):
 
     user_id: int
     roles: list[str]
+    has_second_factor: bool
 
 
 class Place(NamedTuple):
@@ -72,7 +76,7 @@ class SessionRepository:
     async def standing(self, session_id: int) -> Standing | None:
         """Return what a session may do right now; None where it has ended or its user may not."""
         statement = (
-            select(sessions.c.user_id, users.c.roles)
+            select(sessions.c.user_id, users.c.roles, has_second_factor(users.c.id))
             .join(users, users.c.id == sessions.c.user_id)
             .where(
                 sessions.c.id == session_id,
@@ -105,6 +109,20 @@ class SessionRepository:
         )
         row = (await self._connection.execute(statement)).first()
         return Session._make(row) if row else None
+
+    async def touch(self, session_ids: Collection[int], moment: datetime) -> None:
+        """Note that sessions are in use, each at most once a minute over all workers.
+
+        Whoever else is writing one of them notes it as well, and is not waited for.
+        """
+        is_due = sessions.c.last_used_at < moment - _NOTED_EVERY
+        due = (
+            select(sessions.c.id)
+            .where(sessions.c.id.in_(session_ids), sessions.c.ended_at.is_(None), is_due)
+            .with_for_update(skip_locked=True)
+        )
+        statement = update(sessions).where(sessions.c.id.in_(due)).values(last_used_at=moment)
+        await self._connection.execute(statement)
 
     async def open_sessions(self, user_id: int) -> list[Session]:
         """Return a user's sessions that have not ended, the last used first."""

@@ -1,14 +1,12 @@
 """Files of items over HTTP."""
 
 import re
-from collections.abc import AsyncIterator
 from typing import Annotated, Any, cast
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
-from starlette.requests import ClientDisconnect
 
 from app.dependencies.auth import CurrentUser, OptionalUser
 from app.dependencies.idempotency import IdempotencyKey, IdempotentRoute, answer_once
@@ -16,9 +14,9 @@ from app.dependencies.limits import rate_limit
 from app.dependencies.preconditions import IfNoneMatch
 from app.dependencies.ranges import IsModifiedSince, Representation, WantedRange
 from app.dependencies.resources import CurrentResources
-from app.errors import BadRequest
 from app.models.files import File
 from app.routers.downloads import content_headers, described, download
+from app.routers.streams import incoming
 from app.routers.versioning import Resource
 from app.schemas.files import (
     ConfirmIn,
@@ -102,7 +100,7 @@ async def upload_files(
     """
     item = await items.read_to_change(resources.db, item_id, caller)
     media_type = request.headers.get("content-type", "")
-    stored = await resources.files.receive(item, _chunks(request), media_type)
+    stored = await resources.files.receive(item, incoming(request), media_type)
     storage = resources.files.storage
 
     async def add() -> Response:
@@ -203,7 +201,7 @@ async def send_content(
 ) -> None:
     """Take the bare content of an announced file. No token is needed: the address is signed."""
     resources.links.check(Right.UPLOAD, str(file_id), expires, signature)
-    await resources.files.receive_announced(file_id, _chunks(request))
+    await resources.files.receive_announced(file_id, incoming(request))
 
 
 @router.get(
@@ -301,18 +299,6 @@ async def make_link(
 async def delete_file(file_id: FileId, caller: CurrentUser, resources: CurrentResources) -> None:
     """Delete a file for good."""
     await resources.files.remove(file_id, caller)
-
-
-async def _stream(request: Request) -> AsyncIterator[bytes]:
-    try:
-        async for chunk in request.stream():
-            yield chunk
-    except ClientDisconnect as error:
-        raise BadRequest("The upload was cut off") from error
-
-
-def _chunks(request: Request) -> AsyncIterator[bytes]:
-    return uploads.patiently(_stream(request))
 
 
 def _created(request: Request, model: type[BaseModel], content: Any, only: File | None) -> Response:

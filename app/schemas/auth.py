@@ -83,13 +83,17 @@ class PasswordForm(BaseModel):
         Secret, Field(max_length=320, description="Username or e-mail.", examples=["ada"])
     ]
     password: GivenPassword
+    otp: Annotated[
+        Secret | None,
+        Field(max_length=64, description="A code of the second factor, where there is one."),
+    ] = None
 
 
 class TokenPair(Output):
     """An access token and the refresh token that follows it (RFC 6749, section 5.1)."""
 
     access_token: str
-    refresh_token: str
+    refresh_token: str | None = Field(None, description="Absent where it is in a cookie.")
     token_type: Literal["bearer"] = "bearer"  # noqa: S105 - the name of a scheme
     expires_in: int = Field(description="Seconds.", examples=[900])
     refresh_expires_in: int = Field(description="Seconds.", examples=[2592000])
@@ -172,11 +176,11 @@ class SessionOut(Output):
     """A sign-in on one device."""
 
     id: int
-    user_agent: str | None
-    address: str | None
+    user_agent: str | None = Field(description="Of the sign-in.")
+    address: str | None = Field(description="Of the sign-in.", examples=["203.0.113.7"])
     created_at: datetime
-    last_used_at: datetime
-    expires_at: datetime
+    last_used_at: datetime = Field(description="True to a minute and a half.")
+    expires_at: datetime = Field(description="If it is not used again.")
     is_current: bool
 
 

@@ -67,8 +67,15 @@ class TokenIssuer:
         self.lifetime = lifetime
         self._leeway = int(leeway.total_seconds())
 
-    def issue(self, user_id: int, session_id: int, roles: tuple[str, ...], now: datetime) -> str:
-        """Return a signed token for a session, valid from now."""
+    def issue(
+        self,
+        user_id: int,
+        session_id: int,
+        roles: tuple[str, ...],
+        now: datetime,
+        lifetime: timedelta | None = None,
+    ) -> str:
+        """Return a signed token for a session, valid from now for the usual life or a shorter."""
         issued_at = int(now.timestamp())
         claims = {
             "iss": self._issuer,
@@ -78,7 +85,7 @@ class TokenIssuer:
             "jti": secrets.token_urlsafe(12),
             "iat": issued_at,
             "nbf": issued_at,
-            "exp": issued_at + int(self.lifetime.total_seconds()),
+            "exp": issued_at + int((lifetime or self.lifetime).total_seconds()),
             "roles": list(roles),
             "token_use": _USE,
         }

@@ -14,6 +14,7 @@ from app.repositories.audit import Act, record
 from app.repositories.email_changes import EmailChangeRepository
 from app.repositories.identities import IdentityRepository
 from app.repositories.items import ItemRepository
+from app.repositories.second_factor import SecondFactorRepository
 from app.repositories.sessions import SessionRepository
 from app.repositories.users import UserRepository
 from app.repositories.webhooks import WebhookRepository
@@ -238,6 +239,7 @@ class Accounts:
             if user is None:
                 raise NotFound("There is no such user")
             await SessionRepository(connection).end(user_id)
+            await SecondFactorRepository(connection).remove(user_id)
             await IdentityRepository(connection).remove(user_id)
             await ApiKeyRepository(connection).delete_all_of(user_id)
             await ItemRepository(connection).delete_all_of(user_id)

@@ -24,6 +24,7 @@ from app.models.events import EventKind
 from app.models.files import File
 from app.models.items import Item
 from app.repositories.files import FileRepository, Home
+from app.repositories.imports import ImportRepository
 from app.repositories.jobs import JobRepository
 from app.schemas.files import PresignIn
 from app.security.principal import Principal
@@ -254,7 +255,9 @@ class Files:
         orphans = 0
         async for names in self.storage.older_than(moment - ORPHANED_AFTER):
             async with self._db.read() as connection:
-                known = await FileRepository(connection).known({_key(name) for name in names})
+                keys = {_key(name) for name in names}
+                known = await FileRepository(connection).known(keys)
+                known |= await ImportRepository(connection).known(keys)
             lost = [name for name in names if _key(name) not in known]
             await self.storage.delete(lost)
             orphans += len(lost)
