@@ -135,7 +135,7 @@ async def test_lines_are_imported_told_and_exported(
         await dialog(page).locator("input[type=file]").set_input_files(table)
         await dialog(page).get_by_role("button").last.click()
         await expect(dialog(page)).to_contain_text("1 imported, 1 refused")
-        await expect(dialog(page)).to_contain_text("Line 2")
+        await expect(dialog(page)).to_contain_text("Line 3")
         await dialog(page).get_by_role("button", name="Close").click()
         await expect(page.get_by_role("heading", name="Imported lamp")).to_be_visible()
         await page.get_by_label("Search").fill("imported")
