@@ -71,8 +71,14 @@ def _with_settings(options: argparse.Namespace) -> int:
             return _check(settings) if options.check else _migrate(settings)
         case "create-admin":
             return _create_admin(settings, options)
+        case "reset-second-factor":
+            return _reset_second_factor(settings, options.login)
         case "seed":
             return _seed(settings, options)
+        case "keys":
+            from app.commands import keys
+
+            return keys.run(settings, options)
         case _:
             return _print_openapi(settings, options.version)
 
@@ -94,6 +100,10 @@ def _parser() -> argparse.ArgumentParser:
     admin.add_argument(
         "--password-stdin", action="store_true", help="ask for the password, or read it from a pipe"
     )
+    reset = commands.add_parser(
+        "reset-second-factor", help="turn off the factor of somebody who has lost it"
+    )
+    reset.add_argument("login", help="username or e-mail address")
     seed = commands.add_parser("seed", help="fill the database with accounts and items")
     seed.add_argument("--users", type=int, default=100)
     seed.add_argument("--items", type=int, default=10_000)
@@ -102,6 +112,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     openapi = commands.add_parser("openapi", help="print the OpenAPI document")
     openapi.add_argument("--version", choices=("v1", "v2"))
+    keys = commands.add_parser("keys", help="make, rotate and list the keys of access tokens")
+    keys.add_argument("act", choices=("generate", "rotate", "list"))
+    keys.add_argument("--algorithm", choices=("ES256", "RS256"), help="default: as before, ES256")
+    keys.add_argument(
+        "--after",
+        type=int,
+        # Kubernetes hands a changed secret on within two minutes; others keep what is published
+        # for five.
+        default=10,
+        metavar="MINUTES",
+        help="until a new key signs; every process has to know it by then (default: 10)",
+    )
     resource = commands.add_parser("new-resource", help="write a resource in house style")
     resource.add_argument("name", help="its singular in snake_case, such as purchase_order")
     resource.add_argument(
@@ -339,6 +361,26 @@ async def _add_admin(settings: Settings, username: str, email: str, password: st
             await accounts.register(body, roles=(Role.ADMIN, Role.USER))
     finally:
         hasher.close()
+
+
+def _reset_second_factor(settings: Settings, login: str) -> int:
+    if not _is_migrated(settings):
+        return 1
+    asyncio.run(_reset(settings, login))
+    print("The second factor is off, and the account's sessions have ended.")
+    return 0
+
+
+async def _reset(settings: Settings, login: str) -> None:
+    from app.resources import secrets_of
+    from app.security.sealing import Sealer
+    from app.services.second_factor import SecondFactor
+
+    async with _database(settings) as db:
+        secret, _ = secrets_of(settings)
+        sealer = Sealer([secret], "totp")
+        factors = SecondFactor(db, secret, sealer, issuer=settings.second_factor_issuer)
+        await factors.reset(await factors.owner(login))
 
 
 def _seed(settings: Settings, options: argparse.Namespace) -> int:

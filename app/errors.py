@@ -35,6 +35,12 @@ class UnsupportedApiVersion(DomainError):
     status, error_code, title = 400, "UNSUPPORTED_API_VERSION", "Unsupported API version"
 
 
+class InvalidOneTimeToken(BadRequest):
+    """A token from a mail that was used, has run out, or is for something else."""
+
+    error_code, title = "INVALID_ONE_TIME_TOKEN", "The link is invalid, used or has expired"
+
+
 class SignInExpired(BadRequest):
     error_code = "SIGN_IN_EXPIRED"
     title = "This sign-in was not begun in this browser, took too long or is over: begin again"
@@ -79,12 +85,44 @@ class TokenReused(Unauthenticated):
     error_code, title = "TOKEN_REUSED", "The refresh token was already used"
 
 
+class SecondFactorRequired(Unauthenticated):
+    """The password was right; `challenge` goes back with the code, before it runs out."""
+
+    error_code, title = "SECOND_FACTOR_REQUIRED", "A code of the second factor is required"
+
+    def __init__(self, challenge: str, *, expires_in: int) -> None:
+        super().__init__(
+            headers={"Cache-Control": "no-store"},
+            extra={"challenge": challenge, "challenge_expires_in": expires_in},
+        )
+
+
+class InvalidChallenge(Unauthenticated):
+    error_code, title = "INVALID_CHALLENGE", "The challenge has expired; sign in again"
+
+
+class InvalidCode(Unauthenticated):
+    error_code, title = "INVALID_CODE", "The code is wrong or was used before"
+
+
 class InvalidIdToken(Unauthenticated):
     error_code, title = "INVALID_ID_TOKEN", "The provider's proof of identity is not valid"
 
 
 class Forbidden(DomainError):
     status, error_code, title = 403, "FORBIDDEN", "Not allowed"
+
+
+class SecondFactorSetupRequired(Forbidden):
+    error_code, title = "SECOND_FACTOR_SETUP_REQUIRED", "Admins need a second factor here"
+
+
+class CrossSiteRequest(Forbidden):
+    error_code, title = "CROSS_SITE_REQUEST", "The cookie works from our own pages only"
+
+
+class InvalidSignature(Forbidden):
+    error_code, title = "INVALID_SIGNATURE", "The link is not valid, or not any more"
 
 
 class AccountSuspended(Forbidden):
@@ -107,6 +145,13 @@ class MethodNotAllowed(DomainError):
     status, error_code, title = 405, "METHOD_NOT_ALLOWED", "Method not allowed"
 
 
+class RequestTimeout(DomainError):
+    status, error_code, title = 408, "REQUEST_TIMEOUT", "The request did not go on"
+
+    def __init__(self, detail: str | None = None) -> None:
+        super().__init__(detail, headers={"Connection": "close"})
+
+
 class Conflict(DomainError):
     status, error_code, title = 409, "CONFLICT", "Conflict"
 
@@ -117,6 +162,10 @@ class EmailTaken(Conflict):
 
 class UsernameTaken(Conflict):
     error_code, title = "USERNAME_TAKEN", "This username is taken"
+
+
+class SecondFactorExists(Conflict):
+    error_code, title = "SECOND_FACTOR_EXISTS", "There is a second factor already"
 
 
 class LastAdmin(Conflict):
@@ -156,6 +205,14 @@ class IdempotencyInProgress(Conflict):
     error_code, title = "IDEMPOTENCY_IN_PROGRESS", "The first request with this key still runs"
 
 
+class TooManyFiles(Conflict):
+    error_code, title = "TOO_MANY_FILES", "The item has as many files as it may have"
+
+
+class UploadIncomplete(Conflict):
+    error_code, title = "UPLOAD_INCOMPLETE", "The file has not been uploaded yet"
+
+
 class JobFinished(Conflict):
     error_code, title = "JOB_FINISHED", "The job has already finished"
 
@@ -180,12 +237,33 @@ class PayloadTooLarge(DomainError):
     status, error_code, title = 413, "PAYLOAD_TOO_LARGE", "The body is too large"
 
 
+class FileTooLarge(PayloadTooLarge):
+    error_code, title = "FILE_TOO_LARGE", "The file is too large"
+
+
+class QuotaExceeded(PayloadTooLarge):
+    error_code, title = "QUOTA_EXCEEDED", "The owner's storage is used up"
+
+
 class UriTooLong(DomainError):
     status, error_code, title = 414, "URI_TOO_LONG", "The URL is too long"
 
 
 class UnsupportedMediaType(DomainError):
     status, error_code, title = 415, "UNSUPPORTED_MEDIA_TYPE", "Unsupported media type"
+
+
+class FileTypeNotAllowed(UnsupportedMediaType):
+    error_code, title = "FILE_TYPE_NOT_ALLOWED", "Files of this type are not accepted"
+
+
+class RangeNotSatisfiable(DomainError):
+    """No byte of the range exists; `Content-Range` tells the size (RFC 9110, section 15.5.17)."""
+
+    status, error_code, title = 416, "RANGE_NOT_SATISFIABLE", "The range lies beyond the end"
+
+    def __init__(self, size: int) -> None:
+        super().__init__(headers={"Content-Range": f"bytes */{size}"})
 
 
 class Unprocessable(DomainError):
@@ -217,6 +295,10 @@ class BulkRefused(Unprocessable):
     error_code, title = "BULK_REFUSED", "An entry was refused, so nothing was changed"
 
 
+class ChecksumMismatch(Unprocessable):
+    error_code, title = "CHECKSUM_MISMATCH", "What arrived is not what was announced"
+
+
 class RateLimited(DomainError):
     """Too many requests; `retry_after` in whole seconds becomes `Retry-After`."""
 
@@ -234,6 +316,10 @@ class RateLimited(DomainError):
 
 class AccountLocked(RateLimited):
     error_code, title = "ACCOUNT_LOCKED", "Too many failed sign-ins; try again later"
+
+
+class TooManyImports(RateLimited):
+    error_code, title = "TOO_MANY_IMPORTS", "Too many of your imports are waiting"
 
 
 class HeadersTooLarge(DomainError):
@@ -255,5 +341,17 @@ class Unavailable(DomainError):
         super().__init__(detail, headers={"Retry-After": str(retry_after)})
 
 
+class TooManyExports(Unavailable):
+    error_code, title = "TOO_MANY_EXPORTS", "Too many exports are running; try again later"
+
+
 class DatabaseUnavailable(Unavailable):
     error_code, title = "DATABASE_UNAVAILABLE", "The database is temporarily unavailable"
+
+
+class StorageUnavailable(Unavailable):
+    error_code, title = "STORAGE_UNAVAILABLE", "The file storage is temporarily unavailable"
+
+
+class InsufficientStorage(DomainError):
+    status, error_code, title = 507, "INSUFFICIENT_STORAGE", "There is no room left for the file"

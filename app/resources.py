@@ -4,32 +4,52 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 
 from app.adapters.cache import Cache, open_cache
 from app.adapters.database import Database
-from app.adapters.limits import RateLimiter
+from app.adapters.limits import Limits, RateLimiter, parse_limits
+from app.adapters.mail import Mailer, open_mailer
 from app.adapters.oidc import Providers
 from app.adapters.pubsub import PubSub, open_pubsub
 from app.adapters.redis import RedisLink, open_redis
+from app.adapters.snapshots import Snapshots
+from app.adapters.storage import open_storage
+from app.adapters.webhooks import WebhookSender
 from app.events.hub import Hub
 from app.events.invalidation import forget_changed
 from app.events.presence import Presence
 from app.events.tail import EventTail
 from app.observability.metrics import Metrics
+from app.security.key_files import read_keys
+from app.security.keys import KeyRing, SigningKey, keys_of_secrets, outlives
+from app.security.links import LinkSigner
 from app.security.passwords import PasswordHasher
+from app.security.sealing import Sealer
 from app.security.secrets import development_secret
 from app.security.signing import CursorSigner
-from app.security.tokens import KeyRing, TokenIssuer
+from app.security.ssrf import is_public
+from app.security.tokens import TokenIssuer
+from app.services import session_use, signing_keys
 from app.services.accounts import Accounts
+from app.services.addresses import Addresses
 from app.services.api_keys import ApiKeys
 from app.services.authentication import Authenticator
+from app.services.files import Files
 from app.services.key_uses import KeyUses
+from app.services.notices import Notices
+from app.services.post import Post
+from app.services.recovery import Recovery
+from app.services.second_factor import SecondFactor
 from app.services.sessions import Sessions
 from app.services.social_login import SocialLogin
+from app.services.webhook_loop import WebhookLoop
+from app.services.webhook_secrets import WebhookSecrets
+from app.services.webhook_turns import WebhookTurns
+from app.services.webhooks import Webhooks
 from app.settings import Settings
 from app.shutdown import drain_on_signal
 from app.version import VERSION
@@ -44,6 +64,7 @@ class Resources:
     settings: Settings
     metrics: Metrics
     db: Database
+    snapshots: Snapshots
     redis: RedisLink | None
     pubsub: PubSub
     limiter: RateLimiter
@@ -53,11 +74,22 @@ class Resources:
     api_keys: ApiKeys
     key_uses: KeyUses
     accounts: Accounts
+    recovery: Recovery
+    addresses: Addresses
     sessions: Sessions
+    second_factor: SecondFactor
+    mailer: Mailer
+    post: Post
     social_login: SocialLogin
     cursors: CursorSigner
+    keys: KeyRing
     tail: EventTail
     hub: Hub
+    files: Files
+    links: LinkSigner
+    webhooks: Webhooks
+    webhook_secrets: WebhookSecrets
+    webhook_loop: WebhookLoop
     version: str = VERSION
     is_draining: bool = False
     started_at: float = field(default_factory=time.monotonic)
@@ -86,6 +118,8 @@ async def open_resources(settings: Settings, metrics: Metrics) -> AsyncIterator[
                 "hub": resources.hub.run(),
                 "key-uses": resources.key_uses.run(),
                 "loop-lag": _watch_loop(metrics),
+                "session-use": session_use.run(resources.db, resources.authenticator),
+                "signing-keys": _follow_keys(resources),
             }.items()
         ]
         stack.push_async_callback(_end, tasks)
@@ -99,7 +133,9 @@ def describe(resources: Resources) -> dict[str, str]:
     """Return which parts are real and which embedded, for the log and for `kingpost doctor`."""
     return {
         "database": "PostgreSQL" if resources.db.is_postgres else "SQLite (embedded)",
+        "mail": "SMTP" if resources.settings.smtp_host else "files in DATA_DIR/mail (embedded)",
         "redis": "connected by URL" if resources.redis else "in-process (embedded)",
+        "files": "S3" if resources.settings.s3_bucket else "local disk (embedded)",
     }
 
 
@@ -112,10 +148,44 @@ def secrets_of(settings: Settings) -> tuple[bytes, bytes | None]:
     return text.encode(), previous.get_secret_value().encode() if previous else None
 
 
+def open_keys(settings: Settings, of_secrets: Sequence[SigningKey]) -> KeyRing:
+    """Return the keys that access tokens are signed and verified by.
+
+    Where there are files, the secret's key signs until the first of them does.
+
+    Raises:
+        ValueError, OSError: the files cannot be used.
+    """
+    of_files = read_keys(settings.signing_keys_dir) if settings.signing_keys_dir else []
+    return KeyRing(
+        [*of_secrets, *of_files],
+        outlives=outlives(
+            timedelta(minutes=settings.access_token_minutes),
+            timedelta(seconds=settings.clock_leeway_seconds),
+        ),
+    )
+
+
+def _keys_of_secrets(settings: Settings) -> list[SigningKey]:
+    secret, previous = secrets_of(settings)
+    return keys_of_secrets(secret, *([previous] if previous else []))
+
+
+async def _follow_keys(resources: Resources) -> None:
+    folder = resources.settings.signing_keys_dir
+    if folder is not None:
+        of_secrets = _keys_of_secrets(resources.settings)
+        on_change = resources.authenticator.forget_tokens
+        await signing_keys.follow(folder, resources.keys, of_secrets, on_change)
+
+
 def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resources:
     secret, previous_secret = secrets_of(settings)
+    secrets_known = [secret, *([previous_secret] if previous_secret else [])]
     db = Database(settings)
     stack.push_async_callback(db.close)
+    snapshots = Snapshots(settings)
+    stack.push_async_callback(snapshots.close)
     redis = open_redis(settings)
     if redis is not None:
         stack.push_async_callback(redis.close)
@@ -125,14 +195,17 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
     stack.push_async_callback(cache.close)
     pubsub = open_pubsub(redis)
     stack.push_async_callback(pubsub.close)
+    storage = open_storage(settings)
+    stack.push_async_callback(storage.close)
     providers = Providers(settings)
     stack.push_async_callback(providers.close)
     passwords = PasswordHasher(
         concurrency=settings.password_hash_concurrency, max_waiting=settings.password_hash_queue
     )
     stack.callback(passwords.close)
+    keys = open_keys(settings, _keys_of_secrets(settings))
     tokens = TokenIssuer(
-        KeyRing.from_secrets(secret, *([previous_secret] if previous_secret else [])),
+        keys,
         issuer=settings.token_issuer,
         audience=settings.token_audience,
         lifetime=timedelta(minutes=settings.access_token_minutes),
@@ -141,24 +214,43 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
     tail = EventTail(db, pubsub, poll_seconds=settings.event_poll_seconds)
     db.after_commit.append(tail.announce)
     key_uses = KeyUses(db)
-    authenticator = Authenticator(db, tokens, tail.is_fresh, on_key_use=key_uses.note)
+    authenticator = Authenticator(
+        db,
+        tokens,
+        tail.is_fresh,
+        on_key_use=key_uses.note,
+        admins_need_second_factor=settings.require_second_factor_for_admins,
+    )
     tail.listen_early(lambda events: forget_changed(authenticator, events))
     hub = Hub(db, pubsub, tail, authenticator, Presence(redis), settings, metrics)
     tail.listen(hub.deliver)
     metrics.refresh_with(lambda: _read_pool(metrics, db))
+    limiter = RateLimiter(redis, on_refusal=lambda name: metrics.rate_limited.labels(name).inc())
+    post = Post(Sealer(secrets_known, "mail"), limiter, _mails_to_one(settings))
+    forget_user = authenticator.forget_user
+    sender = WebhookSender(is_allowed=_anywhere if settings.webhooks_allow_private else is_public)
+    stack.callback(sender.close)
+    webhook_secrets = WebhookSecrets(db, Sealer(secrets_known, "webhooks"))
+    webhooks = Webhooks(db, sender, webhook_secrets, settings)
+    turns = WebhookTurns(db, webhooks, webhook_secrets, sender, post, metrics, settings)
+    webhook_loop = WebhookLoop(db, webhooks, turns)
+    tail.listen(lambda _: webhook_loop.events_came())
     return Resources(
         settings=settings,
         metrics=metrics,
         db=db,
+        snapshots=snapshots,
         redis=redis,
         pubsub=pubsub,
-        limiter=RateLimiter(redis, on_refusal=lambda name: metrics.rate_limited.labels(name).inc()),
+        limiter=limiter,
         cache=cache,
         passwords=passwords,
         authenticator=authenticator,
         api_keys=ApiKeys(db, authenticator),
         key_uses=key_uses,
-        accounts=Accounts(db, passwords, secret, on_change=authenticator.forget_user),
+        accounts=Accounts(db, passwords, secret, post=post, on_change=forget_user),
+        recovery=Recovery(db, passwords, post, on_change=forget_user),
+        addresses=Addresses(db, post, on_change=forget_user),
         sessions=Sessions(
             db,
             tokens,
@@ -166,7 +258,19 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
             secret=secret,
             previous_secret=previous_secret,
             idle_life=timedelta(days=settings.refresh_token_days),
+            longest_life=timedelta(days=settings.session_days),
+            on_open=Notices(post).of_sign_in,
         ),
+        second_factor=SecondFactor(
+            db,
+            secret,
+            Sealer(secrets_known, "totp"),
+            issuer=settings.second_factor_issuer,
+            post=post,
+            on_change=forget_user,
+        ),
+        mailer=open_mailer(settings),
+        post=post,
         social_login=SocialLogin(
             db,
             providers,
@@ -176,9 +280,23 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
             previous_secret=previous_secret,
         ),
         cursors=CursorSigner(secret),
+        keys=keys,
         tail=tail,
         hub=hub,
+        files=Files(db, storage, settings),
+        links=LinkSigner(secret, previous_secret),
+        webhooks=webhooks,
+        webhook_secrets=webhook_secrets,
+        webhook_loop=webhook_loop,
     )
+
+
+def _anywhere(_address: str) -> bool:
+    return True
+
+
+def _mails_to_one(settings: Settings) -> Limits | None:
+    return parse_limits(settings.rate_limit_mail_to) if settings.rate_limits_enabled else None
 
 
 async def _watch_loop(metrics: Metrics) -> None:

@@ -35,6 +35,14 @@ class Environment(StrEnum):
     PRODUCTION = "production"
 
 
+class MailTls(StrEnum):
+    """How the way to the mail server is encrypted."""
+
+    STARTTLS = "starttls"
+    TLS = "tls"
+    NONE = "none"
+
+
 def _split(value: object) -> object:
     """Read `a, b` as two entries, so that lists need no JSON in an environment variable."""
     if isinstance(value, str):
@@ -48,6 +56,7 @@ CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 WELL_KNOWN_WORDS = ("secret", "changeme", "password", "kingpost", "development", "example")
 MIN_SECRET_BYTES = 32  # RFC 7518, section 3.2: an HS256 key has at least 256 bits
 _ORIGIN = re.compile(r"\*|https?://[^/\s,?#]+")
+_SENDER = re.compile(r"[^<>@,;:\"\r\n]*<[^<>@\s]+@[^<>@\s]+>|[^<>@\s]+@[^<>@\s]+")
 _PUBLIC_URL = re.compile(r"https?://[^/\s,?#@]+")
 _LIMIT = r"\s*\d+\s*(/|\s+per\s+)\s*(\d+\s*)?(second|minute|hour|day|month|year)s?\s*"
 _LIMITS = re.compile(rf"{_LIMIT}([;,|]{_LIMIT})*", re.IGNORECASE)
@@ -136,10 +145,24 @@ class Settings(BaseSettings):
     secret_key_previous: SecretStr | None = Field(
         None, description="The key before the last rotation; still verifies, never signs."
     )
+    signing_keys_dir: Path | None = Field(
+        None,
+        description="Folder of PEM files that sign access tokens by ES256 or RS256; "
+        "`kingpost keys` makes them. Unset: HS256 by SECRET_KEY.",
+    )
     token_issuer: str = Field("kingpost", description="`iss` of the access tokens.")
     token_audience: str = Field("kingpost-api", description="`aud` of the access tokens.")
     access_token_minutes: int = Field(15, ge=1, le=1440, description="Life of an access token.")
     refresh_token_days: int = Field(30, ge=1, description="Life of a session without use.")
+    session_days: int = Field(
+        180, ge=1, description="Life of a session however much it is used; then one signs in anew."
+    )
+    require_second_factor_for_admins: bool = Field(
+        False, description="Admins without a second factor have no more power than anyone."
+    )
+    second_factor_issuer: str = Field(
+        "Kingpost", min_length=1, description="Name of this service in authenticator apps."
+    )
     clock_leeway_seconds: int = Field(
         60, ge=0, le=300, description="Clock skew that token times are forgiven."
     )
@@ -148,6 +171,9 @@ class Settings(BaseSettings):
     )
     password_hash_queue: int = Field(
         64, ge=1, description="Sign-ins that may wait for a hash before the answer is 503."
+    )
+    audit_retention_days: int = Field(
+        400, ge=1, description="Days that the audit log is kept: a year, and time to look back."
     )
     cors_origins: CommaSeparated = Field(
         (), description="Origins allowed by CORS and on WebSockets, comma-separated."
@@ -163,7 +189,7 @@ class Settings(BaseSettings):
     public_url: str | None = Field(
         None,
         description="Where people reach the service, such as https://api.example.com. "
-        "Unset: as each request says.",
+        "Unset: as each request says; in mails localhost.",
     )
     oidc_providers: Annotated[dict[str, ProviderSettings], NoDecode, BeforeValidator(read_json)] = (
         Field(
@@ -182,6 +208,21 @@ class Settings(BaseSettings):
         None, description="Its password. Both unset: /metrics is open to whoever reaches it."
     )
 
+    # ── Mail ─────────────────────────────────────────────────────────────────────────────────
+    mail_from: str = Field(
+        "Kingpost <kingpost@localhost.localdomain>", description="Sender of the mails."
+    )
+    smtp_host: str | None = Field(
+        None, description="The mail server. Unset: each mail becomes a file in DATA_DIR/mail."
+    )
+    smtp_port: int = Field(587, ge=1, le=65535, description="Its port; with TLS usually 465.")
+    smtp_username: str | None = Field(None, description="User to sign in with there.")
+    smtp_password: SecretStr | None = Field(None, description="Its password.")
+    smtp_tls: MailTls = Field(
+        MailTls.STARTTLS,
+        description="starttls, tls (from the first byte) or none. Certificates are checked.",
+    )
+
     # ── Limits ───────────────────────────────────────────────────────────────────────────────
     rate_limits_enabled: bool = Field(True, description="Turn all rate limits on or off.")
     rate_limit_default: str = Field(
@@ -193,8 +234,29 @@ class Settings(BaseSettings):
     rate_limit_password: str = Field(
         "30/minute", description="Password changes and resets, per user or address."
     )
+    rate_limit_export: str = Field("60/minute", description="Exports, per user or address.")
+    rate_limit_import: str = Field("60/minute", description="Imports, per user.")
+    exports_at_once: int = Field(
+        4, ge=1, description="Exports that a process runs at once, on connections of their own."
+    )
+    max_import_bytes: int = Field(
+        512 * 1024 * 1024, ge=1024, description="Largest body of an import, in bytes."
+    )
+    rate_limit_upload: str = Field("300/minute", description="Uploads of files, per user.")
+    rate_limit_account_export: str = Field(
+        "6/hour", description="Exports of all of one's own data, per user."
+    )
+    rate_limit_webhooks: str = Field(
+        "60/minute", description="New, tested and repeated webhooks, per user."
+    )
     rate_limit_api_keys: str = Field(
         "30/minute", description="API keys made and rotated, per user."
+    )
+    rate_limit_mail: str = Field(
+        "30/hour", description="Requests that lead to a mail, per user or address."
+    )
+    rate_limit_mail_to: str = Field(
+        "3/hour;10/day", description="Mails of one kind to one e-mail address, whoever asks."
     )
     max_body_bytes: int = Field(
         2 * 1024 * 1024, ge=1024, description="Largest request body outside uploads, in bytes."
@@ -202,6 +264,47 @@ class Settings(BaseSettings):
     max_query_bytes: int = Field(8192, ge=256, description="Longest query string, in bytes.")
     max_header_count: int = Field(100, ge=10, description="Most header fields of a request.")
     max_json_depth: int = Field(32, ge=4, description="Deepest nesting of a JSON body.")
+
+    # ── Files ────────────────────────────────────────────────────────────────────────────────
+    files_dir: Path | None = Field(
+        None, description="Folder of uploaded files. Unset: DATA_DIR/files. Not used with S3."
+    )
+    max_file_bytes: int = Field(50 * 1024 * 1024, ge=1, description="Largest file, in bytes.")
+    max_upload_bytes: int = Field(
+        200 * 1024 * 1024, ge=1024, description="Largest upload of one or many files, in bytes."
+    )
+    max_files_per_upload: int = Field(20, ge=1, description="Most files in one upload.")
+    max_files_per_item: int = Field(100, ge=1, le=1000, description="Most files of one item.")
+    file_quota_bytes: int = Field(
+        1024 * 1024 * 1024, ge=0, description="Bytes that the files of one owner may take."
+    )
+    file_types: CommaSeparated = Field(
+        (
+            "image/jpeg",
+            "image/png",
+            "image/webp",
+            "image/gif",
+            "application/pdf",
+            "application/json",
+            "application/zip",
+            "text/plain",
+            "text/csv",
+            "audio/mpeg",
+            "video/mp4",
+        ),
+        description="Media types of files that are accepted, told from the content.",
+    )
+    s3_bucket: str | None = Field(
+        None, description="Bucket that files are kept in. Unset: in FILES_DIR."
+    )
+    s3_endpoint_url: str | None = Field(
+        None, description="Address of the S3 service. Unset: that of AWS."
+    )
+    s3_region: str = Field("us-east-1", description="Region of the bucket.")
+    s3_access_key_id: str | None = Field(
+        None, description="Unset: from where AWS's own tools take it, such as the pod's role."
+    )
+    s3_secret_access_key: SecretStr | None = Field(None, description="Goes with the key id.")
 
     # ── Jobs ─────────────────────────────────────────────────────────────────────────────────
     run_jobs: Literal["auto", "inline", "worker"] = Field(
@@ -242,6 +345,22 @@ class Settings(BaseSettings):
     )
     stats_cache_seconds: int = Field(30, ge=1, description="Life of the cached item statistics.")
 
+    # ── Webhooks ─────────────────────────────────────────────────────────────────────────────
+    webhooks_allow_http: bool = Field(
+        False, description="Let webhooks go to http:// in production too; elsewhere they may."
+    )
+    webhooks_allow_private: bool = Field(
+        False,
+        description="Let webhooks go to private, loopback and link-local addresses. Whoever may "
+        "register one can then reach your network: for development and tests.",
+    )
+    webhooks_ports: CommaSeparated = Field(
+        (), description="Ports that webhooks may go to, comma-separated. Unset: any."
+    )
+    webhooks_wait_scale: float = Field(
+        1.0, gt=0, le=1, description="Factor of the waits between attempts; below 1 for tests."
+    )
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -275,9 +394,14 @@ class Settings(BaseSettings):
         for name in type(self).model_fields:
             if name.startswith("rate_limit_") and not _LIMITS.fullmatch(getattr(self, name)):
                 yield f"{name.upper()} must be written as 100/minute or 5/second;100/minute"
+        for port in self.webhooks_ports:
+            if not (port.isdecimal() and 0 < int(port) < 65536):
+                yield f"WEBHOOKS_PORTS: {port} is no port"
         for origin in self.cors_origins:
             if not _ORIGIN.fullmatch(origin):
                 yield f"CORS_ORIGINS: {origin} is no origin, such as https://app.example.com"
+        if not _SENDER.fullmatch(self.mail_from):
+            yield "MAIL_FROM must be written as Name <name@example.com> or name@example.com"
         if self.public_url is not None and not _PUBLIC_URL.fullmatch(self.public_url):
             yield "PUBLIC_URL must be an origin, such as https://api.example.com"
         for fault in faults(self.oidc_providers, https_only=self.is_production):
@@ -291,6 +415,12 @@ class Settings(BaseSettings):
             yield "CORS_ORIGINS must not be * together with CORS_CREDENTIALS"
         if bool(self.operators_username) != bool(self.operators_password):
             yield "OPERATORS_USERNAME and OPERATORS_PASSWORD go together"
+        if bool(self.s3_access_key_id) != bool(self.s3_secret_access_key):
+            yield "S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY go together"
+        if bool(self.smtp_username) != bool(self.smtp_password):
+            yield "SMTP_USERNAME and SMTP_PASSWORD go together"
+        if self.smtp_password and self.smtp_tls is MailTls.NONE:
+            yield "SMTP_TLS must not be none where SMTP_PASSWORD is sent"
         if (self.web_concurrency or 1) > 1 and not (self.is_postgres and self.redis_url):
             yield "WEB_CONCURRENCY above 1 needs DATABASE_URL (PostgreSQL) and REDIS_URL"
 
@@ -301,6 +431,8 @@ class Settings(BaseSettings):
             yield "SECRET_KEY is a well-known or trivial value"
         if not self.is_postgres:
             yield "DATABASE_URL must name a PostgreSQL database in production"
+        if self.smtp_host and not (self.public_url or "").startswith("https://"):
+            yield "PUBLIC_URL must begin with https:// in production where SMTP_HOST is set"
         if self.oidc_providers and self.public_url is None:
             yield "OIDC_PROVIDERS needs PUBLIC_URL in production"
         if "*" in self.trusted_proxies:

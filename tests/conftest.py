@@ -185,6 +185,9 @@ def make_settings(request: pytest.FixtureRequest, backend: Backend) -> MakeSetti
             # A machine that is busy with tests answers late, and no test is about that.
             "redis_timeout": 5.0,
             "database_pool_timeout": 10.0,
+            # The receivers of the tests are here, and have no days.
+            "webhooks_allow_private": True,
+            "webhooks_wait_scale": 0.001,
         }
         return Settings(_env_file=None, **(values | overrides))
 

@@ -18,10 +18,9 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Literal, NamedTuple, TypeVar
 
-from fastapi_cache.backends.redis import RedisBackend
 from fastapi_cache.coder import Coder
-from fastapi_cache.types import Backend
 
+from app.adapters.cache_backends import Backend, RedisBackend
 from app.adapters.redis import RedisAway, RedisLink
 
 KEY_PREFIX = "kingpost:cache"

@@ -17,14 +17,14 @@ from sqlalchemy import event, exc
 from sqlalchemy.engine import Connection as SyncConnection
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
+from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, NullPool
 from sqlalchemy.util import await_only
 
 from app.adapters.driver import DRIVER_ERRORS, DirectConnection
 from app.errors import DatabaseUnavailable
 from app.settings import Settings
 
-_READ_ONLY = "kingpost_autocommit"  # the execution option that tells SQLite not to BEGIN
+READ_ONLY = "kingpost_autocommit"  # the execution option that tells SQLite not to BEGIN
 _IDLE_BEFORE_PING = 1.0  # seconds; a ping on every checkout costs 300 µs, a stale connection a 503
 
 # Class 08 connection lost, 53 out of resources, 57 operator intervention (timeouts, shutdown),
@@ -98,7 +98,7 @@ class Database:
     """The engine of one process and the two ways to use it."""
 
     def __init__(self, settings: Settings) -> None:
-        self.engine = _create_engine(settings)
+        self.engine = create_engine(settings)
         self._is_direct = self.engine.dialect.name == "postgresql" and not (
             settings.database_pgbouncer  # the driver's own statements are not named for it
         )
@@ -111,7 +111,7 @@ class Database:
         self._reads = (
             self.engine.execution_options(isolation_level="AUTOCOMMIT")
             if self.is_postgres
-            else self.engine.execution_options(**{_READ_ONLY: True})
+            else self.engine.execution_options(**{READ_ONLY: True})
         )
 
     @asynccontextmanager
@@ -243,7 +243,7 @@ class Lender:
         """
         await self._wait_for_turn()
         try:
-            async with _open(engine, is_direct=is_direct) as connection:
+            async with opened(engine, is_direct=is_direct) as connection:
                 yield connection
         finally:
             self._turns.release()
@@ -260,7 +260,12 @@ class Lender:
 
 
 @asynccontextmanager
-async def _open(engine: AsyncEngine, *, is_direct: bool) -> AsyncIterator[AsyncConnection]:
+async def opened(engine: AsyncEngine, *, is_direct: bool = False) -> AsyncIterator[AsyncConnection]:
+    """Open a connection of an engine, and tell an outage from an error.
+
+    Raises:
+        DatabaseUnavailable: the database is away.
+    """
     try:
         if is_direct:
             connection: AsyncConnection = await DirectConnection.take(engine)
@@ -312,12 +317,17 @@ def violated_constraint(error: exc.IntegrityError) -> str:
     return f"uq_{table}_{column}"
 
 
-def _create_engine(settings: Settings) -> AsyncEngine:
+def create_engine(settings: Settings, *, pooled: bool = True) -> AsyncEngine:
+    """Return an engine for these settings, with their pool, or a new connection each time."""
     url = settings.sqlalchemy_url
-    options: dict[str, Any] = {
+    pool: dict[str, Any] = {
         "pool_size": settings.database_pool_size,
         "max_overflow": 0,
         "pool_timeout": settings.database_pool_timeout,
+        "pool_use_lifo": not url.startswith("sqlite"),
+    }
+    options: dict[str, Any] = {
+        **(pool if pooled else {"poolclass": NullPool}),
         "json_deserializer": from_json,
         "hide_parameters": True,  # an error's text must not carry a password hash into the log
     }
@@ -326,9 +336,7 @@ def _create_engine(settings: Settings) -> AsyncEngine:
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_immediate)
         return engine
-    engine = create_async_engine(
-        url, pool_use_lifo=True, connect_args=_asyncpg_arguments(settings), **options
-    )
+    engine = create_async_engine(url, connect_args=_asyncpg_arguments(settings), **options)
     event.listen(engine.sync_engine, "checkin", _note_use)
     event.listen(engine.sync_engine, "checkout", _ping_if_idle)
     return engine
@@ -367,7 +375,7 @@ def _prepare_sqlite(connection: Any, _record: ConnectionPoolEntry) -> None:
         "journal_mode=WAL",
         "synchronous=NORMAL",
         "foreign_keys=ON",
-        "busy_timeout=5000",
+        "busy_timeout=10000",
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
@@ -376,7 +384,7 @@ def _prepare_sqlite(connection: Any, _record: ConnectionPoolEntry) -> None:
 def _begin_immediate(connection: SyncConnection) -> None:
     # A deferred transaction that reads before it writes can fail with SQLITE_BUSY_SNAPSHOT,
     # which no waiting cures: take the write lock at the start.
-    if not connection.get_execution_options().get(_READ_ONLY):
+    if not connection.get_execution_options().get(READ_ONLY):
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 

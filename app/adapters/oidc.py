@@ -12,17 +12,16 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import httpx
-
-from app.adapters.bounded_http import BoundedTransport
 from app.adapters.id_tokens import Expected, UnknownKey, key_set, verified_claims
 from app.adapters.remembered import Remembered
 from app.errors import InvalidIdToken, NotFound, ProviderFailed, ProviderRefused
 from app.identity_providers import PRESETS, OAuthEndpoints, Preset, ProviderSettings
 from app.settings import Settings
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # 6 MB and 0.1 s that a service without providers does not need
     from joserfc.jwk import KeySet
+
+    from app.adapters.bounded_http import BoundedTransport
 
 logger = logging.getLogger(__name__)
 
@@ -30,18 +29,6 @@ _DOCUMENT_LIFE = 3600.0  # seconds; an unknown key renews the keys at once
 _SCOPE = "openid email profile"
 _MAX_SUBJECT = 255  # OpenID Connect Core 1.0, section 2
 _ERROR_CODE = re.compile(r"[a-z_]{1,40}")  # of RFC 6749; all else is not repeated to anybody
-_NONSENSE = (
-    httpx.HTTPError,
-    httpx.InvalidURL,
-    httpx.StreamError,
-    ValueError,
-    TypeError,
-    KeyError,
-    AttributeError,
-    ArithmeticError,
-    RecursionError,
-    TimeoutError,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +68,7 @@ class Provider:
         self,
         name: str,
         settings: ProviderSettings,
-        transport: Callable[[], Awaitable[BoundedTransport]],
+        transport: Callable[[], Awaitable["BoundedTransport"]],
         timeout: float,
     ) -> None:
         preset = PRESETS.get(name, Preset(name.capitalize()))
@@ -201,6 +188,8 @@ class Provider:
             return key_set(await self._get(str(endpoints.jwks)))
 
     async def _get(self, url: str, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
+        import httpx
+
         async with httpx.AsyncClient(
             transport=await self._transport(), timeout=self._timeout, trust_env=False
         ) as client:
@@ -236,8 +225,10 @@ class Provider:
         try:
             async with asyncio.timeout(self._timeout):
                 yield
-        except _NONSENSE as error:
+        except _nonsense() as error:
             logger.warning("provider failed", extra=self._fields(error))
+            import httpx
+
             is_late = isinstance(error, TimeoutError | httpx.TimeoutException)
             how = "did not answer in time" if is_late else "did not answer as it should"
             raise ProviderFailed(f"{self.label} {how}; try again later") from error
@@ -289,12 +280,32 @@ class Providers:
         if self._transport is not None:
             await self._transport.close()
 
-    async def _shared_transport(self) -> BoundedTransport:
+    async def _shared_transport(self) -> "BoundedTransport":
         if self._transport is None:
+            from app.adapters.bounded_http import BoundedTransport
+
             # Reading the certificates of all authorities takes 15 ms.
             made = await asyncio.to_thread(BoundedTransport)
             self._transport = self._transport or made
         return self._transport
+
+
+def _nonsense() -> tuple[type[Exception], ...]:
+    """Return what talking to a provider may raise."""
+    import httpx
+
+    return (
+        httpx.HTTPError,
+        httpx.InvalidURL,
+        httpx.StreamError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        ArithmeticError,
+        RecursionError,
+        TimeoutError,
+    )
 
 
 def _endpoints_of(oauth: OAuthEndpoints) -> _Endpoints:

@@ -1,12 +1,13 @@
 /**
- * Who is signed in. The access token stays in memory; the refresh token in this tab's
- * sessionStorage, so that a reload does not sign out.
+ * Who is signed in. The access token stays in memory; the refresh token in a cookie that no script
+ * can read. What is stored says only whose cookie there is, if any.
  */
 
 import { Problem, read } from "./problem.js";
 
-const KEY = "kingpost.refresh";
+const KEY = "kingpost.account"; // an id: where it is missing, there is nothing to ask for
 const AUTH = "/api/v2/auth";
+const ENDED = new Set([401, 422]); // the session is over, or its cookie is gone
 const MARGIN = 30_000; // milliseconds before the end at which a token is renewed
 
 let access = null; // {token, until}
@@ -36,25 +37,33 @@ export function onRenewal(callback) {
   renewed = callback;
 }
 
-/** Take up the session of before a reload. */
+/** Take up the session of before a reload, or of another tab. */
 export async function restore() {
-  if (sessionStorage.getItem(KEY)) await renew().catch(() => {});
+  if (localStorage.getItem(KEY)) await renew().catch(() => {});
   become(access ? await me() : null);
 }
 
+// All tabs share one cookie: when somebody else signs in in one, or out, the others must follow.
+addEventListener("storage", ({ key }) => {
+  if (key !== KEY && key !== null) return;
+  access = null;
+  clearTimeout(timer);
+  restore();
+});
+
 export async function signIn(username, password) {
   const body = new URLSearchParams({ username, password });
-  await begin(await read(await fetch(`${AUTH}/token`, { method: "POST", body })));
+  await begin(await read(await fetch(`${AUTH}/token?cookie=true`, { method: "POST", body })));
 }
 
 /** Answer the question for a second factor, which a sign-in by password ended with. */
 export async function answerChallenge(challenge, code) {
-  await begin(await anonymous("/token/second-factor", { challenge, code }));
+  await begin(await anonymous("/token/second-factor?cookie=true", { challenge, code }));
 }
 
 /** Take up the sign-in that a provider has sent the browser back with. */
 export async function exchange(code) {
-  await begin(await anonymous("/oidc/exchange", { code }));
+  await begin(await anonymous("/oidc/exchange?cookie=true", { code }));
 }
 
 /** Call an operation that takes no token. */
@@ -65,7 +74,9 @@ export async function anonymous(path, values) {
 
 async function begin(pair) {
   keep(pair);
-  become(await me());
+  const somebody = await me();
+  localStorage.setItem(KEY, somebody.id);
+  become(somebody);
 }
 
 export async function signUp(account) {
@@ -73,15 +84,17 @@ export async function signUp(account) {
   await signIn(account.username, account.password);
 }
 
+/** Only the service can take the cookie back: without an answer nobody is signed out. */
 export async function signOut() {
-  const headers = await authorization();
+  await fetch(`${AUTH}/logout`, { method: "POST", headers: await authorization() });
   end();
-  await fetch(`${AUTH}/logout`, { method: "POST", headers }).catch(() => {});
 }
 
 /** The session has ended, here and there. */
 export function end() {
-  forget();
+  access = null;
+  localStorage.removeItem(KEY);
+  clearTimeout(timer);
   become(null);
 }
 
@@ -93,7 +106,7 @@ export async function reload() {
 /** The access token, renewed where it is about to run out; null where nobody is signed in. */
 export async function token() {
   if (access && access.until - Date.now() > MARGIN) return access.token;
-  if (!sessionStorage.getItem(KEY)) return null;
+  if (!localStorage.getItem(KEY)) return null;
   await renew();
   return access?.token ?? null;
 }
@@ -107,7 +120,6 @@ export async function authorization() {
 /** The service refused the token: get another one, or learn that the session has ended. */
 export async function refused() {
   access = null;
-  if (!sessionStorage.getItem(KEY)) return false;
   try {
     await renew();
   } catch (problem) {
@@ -129,23 +141,16 @@ function renew() {
 
 async function spend() {
   try {
-    keep(await anonymous("/refresh", { refresh_token: sessionStorage.getItem(KEY) }));
+    keep(await read(await fetch(`${AUTH}/refresh`, { method: "POST" })));
     renewed();
   } catch (problem) {
-    if (problem instanceof Problem && problem.status === 401) end();
+    if (problem instanceof Problem && ENDED.has(problem.status)) end();
     throw problem;
   }
 }
 
 function keep(pair) {
   access = { token: pair.access_token, until: Date.now() + pair.expires_in * 1000 };
-  sessionStorage.setItem(KEY, pair.refresh_token);
   clearTimeout(timer);
   timer = setTimeout(() => renew().catch(() => {}), Math.max(1000, pair.expires_in * 1000 - 2 * MARGIN));
-}
-
-function forget() {
-  access = null;
-  sessionStorage.removeItem(KEY);
-  clearTimeout(timer);
 }

@@ -7,7 +7,13 @@ from fastapi.security import OAuth2PasswordBearer
 from starlette.requests import HTTPConnection, Request
 
 from app.dependencies.limits import check
-from app.errors import Forbidden, InsufficientScope, InvalidToken, Unauthenticated
+from app.errors import (
+    Forbidden,
+    InsufficientScope,
+    InvalidToken,
+    SecondFactorSetupRequired,
+    Unauthenticated,
+)
 from app.middleware.request_context import context_of
 from app.resources import Resources
 from app.security.principal import Principal, Role
@@ -41,6 +47,7 @@ async def authenticate(connection: HTTPConnection, *, fresh: bool = False) -> Pr
         context = context_of(connection.scope)
         if context is not None:
             context.user_id = principal.user_id
+            context.credential = _credential(principal)
         require_scope(connection, principal)
     return principal
 
@@ -56,6 +63,12 @@ async def _identified(connection: HTTPConnection, *, fresh: bool) -> Principal |
         # Which of them counted could differ between us and who stands before us.
         raise InvalidToken("Send either Authorization or X-API-Key, not both")
     return await resources.authenticator.authenticate_key(key, fresh=fresh)
+
+
+def _credential(principal: Principal) -> str:
+    if principal.key is not None:
+        return f"api_key:{principal.key.key_id}"
+    return f"session:{principal.session_id}"
 
 
 def require_scope(connection: HTTPConnection, principal: Principal) -> None:
@@ -106,9 +119,16 @@ async def default_limit(request: Request) -> None:
         InvalidToken, InvalidApiKey, InsufficientScope: as in `authenticate`; it counts as well.
     """
     try:
-        await authenticate(request)
+        if not _names_its_client(request):
+            await authenticate(request)
     finally:
         await check(request, "default")
+
+
+def _names_its_client(request: Request) -> bool:
+    """OAuth 2 clients may say by HTTP Basic who they are (RFC 6749, 2.3.1); Swagger UI does."""
+    is_basic = request.headers.get("authorization", "").lower().startswith("basic ")
+    return is_basic and request.url.path.endswith("/auth/token")
 
 
 class Caller(OAuth2PasswordBearer):
@@ -128,6 +148,7 @@ class Caller(OAuth2PasswordBearer):
         Raises:
             Unauthenticated: nobody signed in.
             Forbidden: none of the roles is the caller's.
+            SecondFactorSetupRequired: it would be, once there is a second factor.
         """
         fresh = bool(self._roles) and request.method not in _SAFE_METHODS
         principal = await authenticate(request, fresh=fresh)
@@ -136,6 +157,8 @@ class Caller(OAuth2PasswordBearer):
                 return None
             raise Unauthenticated
         if self._roles and principal.roles.isdisjoint(self._roles):
+            if principal.needs_second_factor and Role.ADMIN in self._roles:
+                raise SecondFactorSetupRequired
             raise Forbidden
         return principal
 

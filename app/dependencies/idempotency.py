@@ -7,10 +7,10 @@ or neither. Only successes are stored: a refused request changed nothing and may
 import asyncio
 import hashlib
 import json
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Annotated, Any
 
-from fastapi import Request, Response
+from fastapi import Depends, Header, Request, Response
 from fastapi.routing import APIRoute
 
 from app.adapters.database import Connection, Database
@@ -53,48 +53,79 @@ class IdempotentRoute(APIRoute):
 
 
 async def _once(handler: Handler, request: Request, key: str) -> Response:
-    if not 1 <= len(key) <= MAX_KEY or not key.isprintable() or not key.isascii():
-        raise Unprocessable.field(
-            "Idempotency-Key", f"It must have 1 to {MAX_KEY} printable ASCII characters"
-        )
+    _require_acceptable(key)
+    return await answer_once(request, key, await _fingerprint(request), lambda: handler(request))
+
+
+async def answer_once(
+    request: Request, key: str, fingerprint: str, answer: Callable[[], Awaitable[Response]]
+) -> Response:
+    """Return the answer of the first request with this key; make and store it if this is it.
+
+    `fingerprint` is what makes two requests the same. `answer` is not called for a repeat.
+
+    Raises:
+        IdempotencyKeyReused: the first request was another one.
+        IdempotencyInProgress: the first still runs.
+    """
     db: Database = request.app.state.resources.db
     caller = await authenticate(request)
     scope = f"user:{caller.user_id}" if caller else "anonymous"
-    fingerprint = await _fingerprint(request)
     stored = await _find(db, scope, key)
     if stored is not None:
         return _replay(stored, fingerprint)
     try:
-        return await _run_and_store(handler, request, db, scope, key, fingerprint)
+        async with db.unit_of_work(_claim(scope, key)) as unit:
+            response = await answer()
+            if unit.has_begun and response.status_code < 300:
+                kept = _kept(request, response, scope, key, fingerprint)
+                await IdempotencyRepository(await unit.connection()).store(
+                    kept, replacing_before=now() - ANSWERS_KEPT_FOR
+                )
     except IdempotencyInProgress:
         return await _wait_for_first(db, scope, key, fingerprint)
+    return response
 
 
-async def _run_and_store(
-    handler: Handler, request: Request, db: Database, scope: str, key: str, fingerprint: str
-) -> Response:
+async def idempotency_key(
+    key: Annotated[
+        str | None,
+        Header(alias="Idempotency-Key", description="A repeat with it gets the first answer."),
+    ] = None,
+) -> str | None:
+    """Return the key of a request whose body is not to be read whole.
+
+    Raises:
+        Unprocessable: it has another form.
+    """
+    if key is not None:
+        _require_acceptable(key)
+    return key
+
+
+IdempotencyKey = Annotated[str | None, Depends(idempotency_key)]
+
+
+def _require_acceptable(key: str) -> None:
+    if not 1 <= len(key) <= MAX_KEY or not key.isprintable() or not key.isascii():
+        raise Unprocessable.field(
+            "Idempotency-Key", f"It must have 1 to {MAX_KEY} printable ASCII characters"
+        )
+
+
+def _claim(scope: str, key: str) -> Callable[[Connection], Awaitable[None]]:
     async def claim(connection: Connection) -> None:
         await IdempotencyRepository(connection).claim(scope, key)
 
-    async with db.unit_of_work(claim) as unit:
-        response = await handler(request)
-        if unit.has_begun and response.status_code < 300:
-            headers = {
-                name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers
-            }
-            answer = StoredAnswer(
-                scope,
-                key,
-                fingerprint,
-                response.status_code,
-                headers,
-                _kept_body(request, response),
-                now(),
-            )
-            await IdempotencyRepository(await unit.connection()).store(
-                answer, replacing_before=now() - ANSWERS_KEPT_FOR
-            )
-    return response
+    return claim
+
+
+def _kept(
+    request: Request, response: Response, scope: str, key: str, fingerprint: str
+) -> StoredAnswer:
+    headers = {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers}
+    body = _kept_body(request, response)
+    return StoredAnswer(scope, key, fingerprint, response.status_code, headers, body, now())
 
 
 async def _wait_for_first(db: Database, scope: str, key: str, fingerprint: str) -> Response:
@@ -116,7 +147,7 @@ async def _find(db: Database, scope: str, key: str) -> StoredAnswer | None:
 def _kept_body(request: Request, response: Response) -> bytes:
     """Return the answer's body without what its route says is too secret to be kept."""
     body = bytes(response.body)
-    unkept: frozenset[str] = request.scope["route"].unkept_fields
+    unkept: frozenset[str] = getattr(request.scope["route"], "unkept_fields", frozenset())
     if not unkept:
         return body
     return json.dumps(json.loads(body) | dict.fromkeys(unkept)).encode()

@@ -1,20 +1,15 @@
-"""Reads the outbox, in every process, exactly in the order of the events' ids.
-
-An id is taken before its transaction commits, so that a higher one may become visible first. A
-missing id is therefore waited for, until every transaction that was writing events when it was
-noticed has ended: then it is either visible, or was rolled back and never will be.
-"""
+"""Reads the outbox, in every process, exactly in the order of the events' ids (see `gaps`)."""
 
 import asyncio
 import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from app.adapters.database import Database
 from app.adapters.pubsub import PubSub
 from app.errors import DomainError
+from app.events.gaps import Gap, SettledReader
 from app.models.events import Event
 from app.repositories.events import EventRepository
 
@@ -22,6 +17,7 @@ logger = logging.getLogger(__name__)
 
 CHANNEL = "events"
 _BATCH = 500
+_SLICE = 50  # handed on at once: a transaction of thousands must not overrun a reader's queue
 _FRESH_SECONDS = 1.0  # how soon a change must bite everywhere
 _SPACING = 0.01  # seconds between reads: under load they bring many events, and cost little each
 _GAP_PAUSE = 0.01  # seconds between looks at a gap: transactions are short
@@ -43,7 +39,7 @@ class EventTail:
         self._woken = asyncio.Event()
         self._position = 0
         self._confirmed_at = float("-inf")
-        self._gap = _Gap()
+        self._settled = SettledReader(is_postgres=db.is_postgres)
 
     @property
     def position(self) -> int:
@@ -77,7 +73,7 @@ class EventTail:
             repository = EventRepository(connection)
             self._position = await repository.head()
             # An id below may be taken and not yet visible: wait for who may have taken it.
-            below = await _Gap.noticed(repository, self._position)
+            below = await Gap.noticed(repository, self._position)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LONGEST_START):
                     while not await below.has_ended(repository):  # noqa: ASYNC110
@@ -112,18 +108,8 @@ class EventTail:
             started_at = time.monotonic()
             async with self._db.read() as connection:
                 repository = EventRepository(connection)
-                # First who has ended, then the events: what had ended by then is visible.
-                is_final = self._gap.below > 0 and await self._gap.has_ended(repository)
-                batch = await repository.after(self._position, _BATCH)
-                if self._db.is_postgres:
-                    settled = _settled(batch, self._position, self._gap.below if is_final else 0)
-                    if len(settled) == len(batch):
-                        self._gap = _Gap()
-                    elif is_final or not self._gap.below:
-                        self._gap = await _Gap.noticed(repository, batch[-1].id)
-                else:
-                    settled = batch  # one writer: ids are taken in the order of the commits
-            self._hand_on(batch, settled)
+                batch, settled = await self._settled.read(repository, self._position, _BATCH)
+            await self._hand_on(batch, settled)
             if len(batch) < _BATCH:
                 self._confirmed_at = started_at
             if len(settled) < len(batch):
@@ -131,36 +117,13 @@ class EventTail:
             if len(batch) < _BATCH:
                 return True
 
-    def _hand_on(self, visible: Sequence[Event], settled: Sequence[Event]) -> None:
+    async def _hand_on(self, visible: Sequence[Event], settled: Sequence[Event]) -> None:
         if visible:
             for listener in self._early:
                 listener(visible)
-        if settled:
-            self._position = settled[-1].id
+        for start in range(0, len(settled), _SLICE):
+            events = settled[start : start + _SLICE]
+            self._position = events[-1].id
             for listener in self._listeners:
-                listener(settled)
-
-
-@dataclass(frozen=True, slots=True)
-class _Gap:
-    """Missing ids below a visible one, and the transactions that may still fill them."""
-
-    below: int = 0
-    writers: frozenset[str] = frozenset()
-
-    @classmethod
-    async def noticed(cls, repository: EventRepository, below: int) -> "_Gap":
-        return cls(below, await repository.writers())
-
-    async def has_ended(self, repository: EventRepository) -> bool:
-        return self.writers.isdisjoint(await repository.writers())
-
-
-def _settled(batch: Sequence[Event], position: int, final_below: int) -> Sequence[Event]:
-    """Return the events before the first gap that may still be filled."""
-    expected = position + 1
-    for index, event in enumerate(batch):
-        if event.id != expected and event.id > final_below:
-            return batch[:index]
-        expected = event.id + 1
-    return batch
+                listener(events)
+            await asyncio.sleep(0)

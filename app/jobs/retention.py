@@ -8,6 +8,10 @@ from app.services.retention import sweep
 
 @job("retention.sweep", seconds=600, every=3600)
 async def sweep_all(run: Run) -> Outcome:
-    """Delete old events, answers, failed sign-ins, sessions, tokens, items and jobs."""
-    hours = run.resources.settings.event_retention_hours
-    return await sweep(run.resources.db, timedelta(hours=hours))
+    """Delete old events, answers, failed sign-ins, sessions, tokens, items, jobs and audit."""
+    settings = run.resources.settings
+    return await sweep(
+        run.resources.db,
+        timedelta(hours=settings.event_retention_hours),
+        timedelta(days=settings.audit_retention_days),
+    )

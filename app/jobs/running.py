@@ -1,4 +1,4 @@
-"""Which process runs jobs: the server itself, or `kingpost worker` beside it."""
+"""Which process runs jobs and sends webhooks: the server itself, or `kingpost worker`."""
 
 import asyncio
 import contextlib
@@ -54,7 +54,7 @@ async def _running(resources: Resources, *, grace: float) -> AsyncIterator[Runne
         lease_seconds=settings.job_lease_seconds,
     )
     try:
-        async with _beside(runner.run()):
+        async with _beside(runner.run()), _beside(resources.webhook_loop.run()):
             yield runner
     finally:
         await runner.stop(grace)

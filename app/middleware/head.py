@@ -19,6 +19,7 @@ class HeadMiddleware:
                 message = {**message, "body": b""}
             await send(message)
 
+        scope.setdefault("state", {})["is_head"] = True  # for whoever can spare itself the body
         scope["method"] = "GET"  # in place: those outside look at the route that is found
         try:
             await self._app(scope, receive, send_without_body)

@@ -1,5 +1,8 @@
 """Bounds on what a request may bring, before anything is done for it."""
 
+import re
+from collections.abc import Sequence
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import (
@@ -10,6 +13,7 @@ from app.errors import (
     Unprocessable,
     UriTooLong,
 )
+from app.schemas.json_depth import JsonDepth
 
 METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 _ALLOWED = frozenset(METHODS)
@@ -26,12 +30,14 @@ class InputLimits:
         max_query_bytes: int,
         max_header_count: int,
         max_json_depth: int,
+        larger_bodies: Sequence[tuple[re.Pattern[str], int]] = (),
     ) -> None:
         self._app = app
         self._max_body = max_body_bytes
         self._max_query = max_query_bytes
         self._max_headers = max_header_count
         self._max_depth = max_json_depth
+        self._larger = tuple(larger_bodies)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -41,8 +47,13 @@ class InputLimits:
         if scope["method"] in ("GET", "HEAD", "OPTIONS", "DELETE") and not _has_body(scope):
             await self._app(scope, receive, send)
             return
-        self._check_length(scope)
-        await self._app(scope, self._bounded(scope, receive), send)
+        larger = self._larger_body_of(scope["path"])
+        max_body = self._max_body if larger is None else larger
+        _check_length(scope, max_body)
+        # A file is no JSON body, whatever its type says: its reader has limits of its own.
+        is_json = larger is None and _is_json(scope)
+        depth = JsonDepth(self._max_depth) if is_json else None
+        await self._app(scope, _bounded(receive, max_body, depth), send)
 
     def _check_head(self, scope: Scope) -> None:
         if scope["method"] not in _ALLOWED:  # whatever it says would become a metric's label
@@ -55,80 +66,40 @@ class InputLimits:
         if "\x00" in scope["path"] or b"%00" in query or b"\x00" in query:
             raise Unprocessable("The address must not contain NUL")
 
-    def _check_length(self, scope: Scope) -> None:
-        for name, value in scope["headers"]:
-            if name == b"content-length":
-                if not value.isdigit():
-                    raise BadRequest("Content-Length must be a whole number")
-                if int(value) > self._max_body:
-                    raise self._too_large()
-
-    def _bounded(self, scope: Scope, receive: Receive) -> Receive:
-        depth = JsonDepth(self._max_depth) if _is_json(scope) else None
-        size = 0
-
-        async def bounded_receive() -> Message:
-            nonlocal size
-            message = await receive()
-            if message["type"] == "http.request":
-                chunk = message.get("body", b"")
-                size += len(chunk)
-                if size > self._max_body:  # chunked: there was no Content-Length to believe
-                    raise self._too_large()
-                if depth is not None:
-                    depth.feed(chunk)
-            return message
-
-        return bounded_receive
-
-    def _too_large(self) -> PayloadTooLarge:
-        return PayloadTooLarge(f"A body may have at most {self._max_body} bytes")
+    def _larger_body_of(self, path: str) -> int | None:
+        """Return how large a body may be where a path takes in files."""
+        return next((size for pattern, size in self._larger if pattern.match(path)), None)
 
 
-class JsonDepth:
-    """Measures how deep JSON is nested, chunk by chunk, without parsing it."""
+def _bounded(receive: Receive, max_body: int, depth: JsonDepth | None) -> Receive:
+    size = 0
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._openings = 0
-        self._seen = b""
-        self._is_exact = False
-        self._depth = 0
-        self._in_string = False
-        self._is_escaped = False
+    async def bounded_receive() -> Message:
+        nonlocal size
+        message = await receive()
+        if message["type"] == "http.request":
+            chunk = message.get("body", b"")
+            size += len(chunk)
+            if size > max_body:  # chunked: there was no Content-Length to believe
+                raise _too_large(max_body)
+            if depth is not None:
+                depth.feed(chunk)
+        return message
 
-    def feed(self, chunk: bytes) -> None:
-        """Look at the next bytes.
+    return bounded_receive
 
-        Raises:
-            Unprocessable: more levels are open than the limit.
-        """
-        if not self._is_exact:
-            # Fewer brackets than levels allowed: no need to look closer.
-            self._openings += chunk.count(b"[") + chunk.count(b"{")
-            self._seen += chunk
-            if self._openings <= self._limit:
-                return
-            self._is_exact, chunk, self._seen = True, self._seen, b""
-        for byte in chunk:
-            self._step(byte)
 
-    def _step(self, byte: int) -> None:
-        if self._in_string:
-            if self._is_escaped:
-                self._is_escaped = False
-            elif byte == 0x5C:
-                self._is_escaped = True
-            elif byte == 0x22:
-                self._in_string = False
-        elif byte == 0x22:
-            self._in_string = True
-        elif byte in (0x5B, 0x7B):
-            self._depth += 1
-            if self._depth > self._limit:
-                raise Unprocessable(f"JSON may be nested at most {self._limit} levels deep")
-        elif byte in (0x5D, 0x7D):
-            self._depth -= 1
+def _check_length(scope: Scope, max_body: int) -> None:
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            if not value.isdigit():
+                raise BadRequest("Content-Length must be a whole number")
+            if int(value) > max_body:
+                raise _too_large(max_body)
+
+
+def _too_large(max_body: int) -> PayloadTooLarge:
+    return PayloadTooLarge(f"A body may have at most {max_body} bytes")
 
 
 def _has_body(scope: Scope) -> bool:

@@ -3,24 +3,12 @@
 import re
 import secrets
 import time
-from contextvars import ContextVar
-from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.context import RequestContext, current_request
+
 _ACCEPTABLE = re.compile(rb"[A-Za-z0-9._-]{1,128}")
-
-
-@dataclass(slots=True)
-class RequestContext:
-    """What is known of the request being served, for its log line and its errors."""
-
-    request_id: str
-    started_at: float
-    user_id: int | None = None
-
-
-current_request: ContextVar[RequestContext | None] = ContextVar("kingpost_request", default=None)
 
 
 class RequestContextMiddleware:
@@ -34,7 +22,12 @@ class RequestContextMiddleware:
             await self._app(scope, receive, send)
             return
         request_id = _given_id(scope) or secrets.token_hex(16)
-        context = RequestContext(request_id, time.perf_counter())
+        context = RequestContext(
+            request_id,
+            time.perf_counter(),
+            client=scope.get("client"),
+            headers=scope["headers"],
+        )
         scope.setdefault("state", {})["context"] = context
         current_request.set(context)
         id_header = (b"x-request-id", request_id.encode())

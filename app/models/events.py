@@ -16,11 +16,17 @@ class EventKind(StrEnum):
     ITEM_UPDATED = "item.updated"
     ITEM_DELETED = "item.deleted"
     ITEM_RESTORED = "item.restored"
+    FILE_ADDED = "file.added"
+    FILE_REMOVED = "file.removed"
     USER_UPDATED = "user.updated"
     JOB_PROGRESS = "job.progress"
     JOB_FINISHED = "job.finished"
     SESSION_ENDED = "session.ended"
+    WEBHOOK_DISABLED = "webhook.disabled"
     API_KEY_CHANGED = "api_key.changed"
+
+
+INTERNAL_KINDS = frozenset({EventKind.SESSION_ENDED, EventKind.API_KEY_CHANGED})
 
 
 class Audience(StrEnum):

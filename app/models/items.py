@@ -22,6 +22,8 @@ from app.models.base import Id, JsonObject, StringList, UtcDateTime, metadata
 # Byte order on both databases, so that a page sorted by name is the same page everywhere.
 _SORTABLE_NAME = String(100, collation="C").with_variant(String(100), "sqlite")
 _LIVE = text("deleted_at IS NULL")
+_ON_SALE = text("deleted_at IS NULL AND discount_basis_points > 0")
+_GONE = text("deleted_at IS NOT NULL")
 
 
 class Visibility(StrEnum):
@@ -54,11 +56,14 @@ items = Table(
     CheckConstraint("discount_basis_points BETWEEN 0 AND 10000", name="discount_in_range"),
     CheckConstraint("visibility IN ('public', 'private')", name="visibility_known"),
     Index("ix_items_owner_id_id", "owner_id", "id", postgresql_where=_LIVE, sqlite_where=_LIVE),
+    Index("ix_items_deleted", "owner_id", "id", postgresql_where=_GONE, sqlite_where=_GONE),
     Index("ix_items_name_id", "name", "id", postgresql_where=_LIVE, sqlite_where=_LIVE),
     Index(
         "ix_items_price_cents_id", "price_cents", "id", postgresql_where=_LIVE, sqlite_where=_LIVE
     ),
     Index("ix_items_created_at_id", "created_at", "id", postgresql_where=_LIVE, sqlite_where=_LIVE),
+    # Where much is on sale, a list goes along the index of its order; where little is, along this.
+    Index("ix_items_on_sale", "id", postgresql_where=_ON_SALE, sqlite_where=_ON_SALE),
     Index("ix_items_deleted_at", "deleted_at"),
     sqlite_autoincrement=True,
 )

@@ -36,6 +36,7 @@ users = Table(
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
     Column("deleted_at", UtcDateTime),
+    Column("suspended_for", String(300)),
     sqlite_autoincrement=True,
 )
 
@@ -57,6 +58,7 @@ class User(NamedTuple):
     created_at: datetime
     updated_at: datetime
     deleted_at: datetime | None
+    suspended_for: str | None
 
 
 login_failures = Table(
@@ -94,6 +96,7 @@ sessions = Table(
     Column("ended_at", UtcDateTime),
     Index("ix_sessions_user_id_open", "user_id", postgresql_where=text("ended_at IS NULL")),
     Index("ix_sessions_expires_at", "expires_at"),
+    Index("ix_sessions_user_id_last_used_at", "user_id", "last_used_at"),
     sqlite_autoincrement=True,
 )
 

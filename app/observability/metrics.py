@@ -60,6 +60,18 @@ class Metrics:
             buckets=BUCKETS,
             registry=registry,
         )
+        self.webhook_attempts = Counter(
+            "webhook_attempts",
+            "Attempts to send a webhook.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.webhook_duration = Histogram(
+            "webhook_attempt_duration_seconds",
+            "How long an endpoint took to answer, or not to.",
+            buckets=(*BUCKETS, 15.0),
+            registry=registry,
+        )
         self.jobs_waiting = _latest(registry, "jobs_waiting", "Jobs whose time has come.")
         self.jobs_oldest_seconds = _latest(
             registry, "jobs_oldest_waiting_seconds", "How long the oldest of them has waited."

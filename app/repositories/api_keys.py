@@ -13,6 +13,7 @@ from app.events.outbox import EventDraft
 from app.models.api_keys import ApiKey, api_keys
 from app.models.events import Audience, EventKind
 from app.models.users import users
+from app.repositories.second_factor import has_second_factor
 
 
 class KeyStanding(NamedTuple):
@@ -23,6 +24,7 @@ class KeyStanding(NamedTuple):
     roles: list[str]
     scopes: list[str]
     ends_at: datetime | None
+    has_second_factor: bool
 
 
 class ApiKeyRepository:
@@ -132,7 +134,7 @@ class ApiKeyRepository:
             api_keys.c.previous_digest == digest, api_keys.c.previous_ends_at > moment
         )
         statement = (
-            select(api_keys, users.c.roles)
+            select(api_keys, users.c.roles, has_second_factor(users.c.id))
             .join(users, users.c.id == api_keys.c.user_id)
             .where(
                 or_(api_keys.c.digest == digest, is_previous),
@@ -144,11 +146,11 @@ class ApiKeyRepository:
         row = (await self._connection.execute(statement)).first()
         if row is None:
             return None
-        *columns, roles = row
+        *columns, roles, has_factor = row
         key = ApiKey._make(columns)
         ends = [key.expires_at, key.previous_ends_at if key.digest != digest else None]
         ends_at = min((each for each in ends if each), default=None)
-        return KeyStanding(key.id, key.user_id, roles, key.scopes, ends_at)
+        return KeyStanding(key.id, key.user_id, roles, key.scopes, ends_at, has_factor)
 
     async def note_use(self, key_ids: Collection[int], *, every: timedelta) -> None:
         """Keep that keys were used now, where that was not kept within the time given."""

@@ -1,8 +1,9 @@
 """All SQL of the outbox: reading it in order, and forgetting what is old."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Select, and_, case, delete, func, select, text
+from sqlalchemy import Select, and_, case, delete, func, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.models.events import Audience, Event, events
@@ -43,6 +44,32 @@ class EventRepository:
     async def after(self, position: int, limit: int) -> list[Event]:
         """Return the visible events beyond an id, in the order of their ids."""
         statement = _readable().where(events.c.id > position).order_by(events.c.id).limit(limit)
+        return [Event._make(row) for row in await self._connection.execute(statement)]
+
+    async def between(
+        self,
+        since: datetime,
+        until: datetime,
+        *,
+        kinds: Sequence[str],
+        of_owner: int | None,
+        limit: int,
+    ) -> list[Event]:
+        """Return the visible events of a time that may be for an account; no kinds mean every kind.
+
+        With `of_owner` only public ones and their own.
+        """
+        statement = _readable().where(
+            events.c.created_at >= since,
+            events.c.created_at < until,
+            events.c.audience != Audience.INTERNAL.value,
+        )
+        if kinds:
+            statement = statement.where(events.c.kind.in_(kinds))
+        if of_owner is not None:
+            is_public = events.c.audience == Audience.PUBLIC.value
+            statement = statement.where(or_(is_public, events.c.owner_id == of_owner))
+        statement = statement.order_by(events.c.id).limit(limit)
         return [Event._make(row) for row in await self._connection.execute(statement)]
 
     async def head(self) -> int:

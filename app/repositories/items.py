@@ -1,6 +1,6 @@
 """All SQL of the catalogue."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cache
@@ -122,23 +122,22 @@ class ItemRepository:
         found = _items(await fetch(self._connection, statement, parameters))
         return found[::-1] if direction == "before" else found
 
+    async def stream(
+        self, wanted: ItemFilter, viewer: Principal | None, sort: str, *, batch: int
+    ) -> AsyncGenerator[Sequence[Row[Any]], None]:
+        """Yield all items of a list as rows in the order of `Item`, through a server's cursor."""
+        asked = self._asked(wanted, viewer)
+        statement = _everything(frozenset(asked), sort, self._is_postgres)
+        result = await self._connection.stream(
+            statement, asked, execution_options={"yield_per": batch}
+        )
+        async for rows in result.partitions():
+            yield rows
+
     async def add(self, owner_id: int, values: Mapping[str, Any]) -> Item:
         """Create an item and record that, in one statement."""
-        moment = now()
-        described = {"display_name": None, "metadata": {}, **values}
-        item = Item(
-            id=0,
-            owner_id=owner_id,
-            own_display_name=described.pop("display_name"),
-            version=1,
-            created_at=moment,
-            updated_at=moment,
-            deleted_at=None,
-            **described,
-        )
-        columns = {**_stored(item), "search_text": _search_text(values)}
+        item, columns, draft = new_item(owner_id, values, now())
         statement = _recorded_insert if self._is_postgres else _plain_insert
-        draft = _event(EventKind.ITEM_CREATED, item)
         item_id = await self._change(statement(), columns, draft)
         return item._replace(id=item_id or 0)
 
@@ -293,6 +292,25 @@ class ItemRepository:
         return found
 
 
+def new_item(
+    owner_id: int, values: Mapping[str, Any], moment: datetime
+) -> tuple[Item, dict[str, Any], EventDraft]:
+    """Return an item before it has an id, its columns, and the event that tells of it."""
+    described = {"display_name": None, "metadata": {}, **values}
+    item = Item(
+        id=0,
+        owner_id=owner_id,
+        own_display_name=described.pop("display_name"),
+        version=1,
+        created_at=moment,
+        updated_at=moment,
+        deleted_at=None,
+        **described,
+    )
+    columns = {**_stored(item), "search_text": _search_text(values)}
+    return item, columns, _event(EventKind.ITEM_CREATED, item)
+
+
 def _insert() -> ReturningInsert[tuple[int]]:
     columns = [name for name in items.c.keys() if name != "id"]  # noqa: SIM118
     values = {name: bindparam(f"new_{name}", type_=items.c[name].type) for name in columns}
@@ -413,6 +431,11 @@ def _slice(
         statement = statement.where(_beside(direction, sort))
     statement = _sorted(statement, sort, backwards=direction == "before")
     return statement.limit(bindparam("limit", type_=Integer))
+
+
+@cache
+def _everything(asked: frozenset[str], sort: str, is_postgres: bool) -> Select[Any]:
+    return _sorted(select(*_COLUMNS).where(*_conditions(asked, is_postgres)), sort)
 
 
 def sort_value(item: Item, sort: str) -> Any:

@@ -1,6 +1,7 @@
 """All SQL of sessions, and of the one-time tokens that stand for one."""
 
-from datetime import datetime
+from collections.abc import Collection, Iterable
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from sqlalchemy import delete, insert, or_, select, update
@@ -11,6 +12,9 @@ from app.events import outbox
 from app.events.outbox import EventDraft
 from app.models.events import Audience, EventKind
 from app.models.users import OneTimeToken, Session, one_time_tokens, sessions, users
+from app.repositories.second_factor import has_second_factor
+
+_NOTED_EVERY = timedelta(minutes=1)
 
 
 class Standing(NamedTuple):
@@ -18,6 +22,15 @@ class Standing(NamedTuple):
 
     user_id: int
     roles: list[str]
+    has_second_factor: bool
+
+
+class Place(NamedTuple):
+    """Where a session was opened, and when."""
+
+    address: str | None
+    user_agent: str | None
+    created_at: datetime
 
 
 class SessionRepository:
@@ -63,7 +76,7 @@ class SessionRepository:
     async def standing(self, session_id: int) -> Standing | None:
         """Return what a session may do right now; None where it has ended or its user may not."""
         statement = (
-            select(sessions.c.user_id, users.c.roles)
+            select(sessions.c.user_id, users.c.roles, has_second_factor(users.c.id))
             .join(users, users.c.id == sessions.c.user_id)
             .where(
                 sessions.c.id == session_id,
@@ -96,6 +109,20 @@ class SessionRepository:
         )
         row = (await self._connection.execute(statement)).first()
         return Session._make(row) if row else None
+
+    async def touch(self, session_ids: Collection[int], moment: datetime) -> None:
+        """Note that sessions are in use, each at most once a minute over all workers.
+
+        Whoever else is writing one of them notes it as well, and is not waited for.
+        """
+        is_due = sessions.c.last_used_at < moment - _NOTED_EVERY
+        due = (
+            select(sessions.c.id)
+            .where(sessions.c.id.in_(session_ids), sessions.c.ended_at.is_(None), is_due)
+            .with_for_update(skip_locked=True)
+        )
+        statement = update(sessions).where(sessions.c.id.in_(due)).values(last_used_at=moment)
+        await self._connection.execute(statement)
 
     async def open_sessions(self, user_id: int) -> list[Session]:
         """Return a user's sessions that have not ended, the last used first."""
@@ -144,6 +171,16 @@ class SessionRepository:
         )
         return list((await self._connection.execute(statement)).scalars())
 
+    async def places_since(self, user_id: int, since: datetime) -> list[Place]:
+        """Return where the user's sessions of late were opened, the last used first."""
+        statement = (
+            select(sessions.c.address, sessions.c.user_agent, sessions.c.created_at)
+            .where(sessions.c.user_id == user_id, sessions.c.last_used_at > since)
+            .order_by(sessions.c.last_used_at.desc())
+            .limit(200)
+        )
+        return [Place._make(row) for row in await self._connection.execute(statement)]
+
     async def add_one_time_token(self, token: OneTimeToken) -> None:
         """Keep the digest of a token that was handed out."""
         await self._connection.execute(insert(one_time_tokens).values(token._asdict()))
@@ -158,6 +195,21 @@ class SessionRepository:
         row = (await self._connection.execute(statement)).first()
         token = OneTimeToken._make(row) if row else None
         return token if token and token.expires_at > now() else None
+
+    async def find_one_time_token(self, digest: str) -> OneTimeToken | None:
+        """Return a token whose time is not over, without ending it."""
+        statement = select(one_time_tokens).where(
+            one_time_tokens.c.digest == digest, one_time_tokens.c.expires_at > now()
+        )
+        row = (await self._connection.execute(statement)).first()
+        return OneTimeToken._make(row) if row else None
+
+    async def revoke_one_time_tokens(self, user_id: int, purposes: Iterable[str]) -> None:
+        """End what was handed out to a user for these purposes."""
+        statement = delete(one_time_tokens).where(
+            one_time_tokens.c.user_id == user_id, one_time_tokens.c.purpose.in_(list(purposes))
+        )
+        await self._connection.execute(statement)
 
     async def delete_unused_since(self, moment: datetime) -> int:
         """Forget sessions that have ended and were not used since a moment; return how many."""

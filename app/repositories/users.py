@@ -101,6 +101,14 @@ class UserRepository:
         )
         return (await self._connection.execute(statement)).first() is not None
 
+    async def hold(self, user_id: int) -> User | None:
+        """Return an active account, which nobody else changes until the transaction ends."""
+        statement = (
+            select(users).where(users.c.id == user_id, users.c.is_active, _LIVE).with_for_update()
+        )
+        row = (await self._connection.execute(statement)).first()
+        return User._make(row) if row else None
+
     async def lock_active_admins(self) -> list[int]:
         """Return the ids of all active admins, locked so that no two changes both spare the last.
 

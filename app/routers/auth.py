@@ -7,8 +7,9 @@ from fastapi import APIRouter, Depends, Form, Path, Request, Response
 from app.dependencies.auth import CurrentDevice, CurrentUser
 from app.dependencies.idempotency import IdempotentRoute
 from app.dependencies.limits import client_key, rate_limit
+from app.dependencies.refresh_cookie import AsCookie, GivenCookie, handed_over, take_back, usable
 from app.dependencies.resources import CurrentResources
-from app.errors import NotFound
+from app.errors import NotFound, Unprocessable
 from app.routers.versioning import Resource
 from app.schemas.auth import (
     SUCCESSORS,
@@ -51,47 +52,78 @@ async def register(
 @router.post(
     "/token",
     response_model=TokenPair,
+    response_model_exclude_none=True,
     summary="Sign in",
     dependencies=[Depends(rate_limit("login", key=client_key))],
-    responses=problems(400, 401, 413, 415, 422, 429, 503),
+    responses=problems(400, 401, 403, 413, 415, 422, 429, 503),
 )
 async def sign_in(
+    request: Request,
     response: Response,
     form: Annotated[PasswordForm, Form()],
+    by_cookie: AsCookie,
     device: CurrentDevice,
     resources: CurrentResources,
 ) -> Any:
-    """Exchange a username or e-mail address and a password for tokens (RFC 6749, 4.3)."""
+    """Exchange a username or e-mail address and a password for tokens (RFC 6749, 4.3).
+
+    An account with a second factor gets 401 `SECOND_FACTOR_REQUIRED` with a `challenge`, to be
+    sent with a code to `/auth/token/second-factor` within five minutes; or send the code along as
+    `otp`.
+    """
     user = await resources.accounts.prove(form.username, form.password, device)
-    response.headers["Cache-Control"] = "no-store"
-    return await resources.sessions.open(user, device)
+    is_proven = form.otp is not None and await resources.second_factor.prove(user, form.otp, device)
+    pair = await resources.sessions.open(user, device, has_proven_factor=is_proven)
+    return handed_over(request, response, pair, by_cookie=by_cookie)
 
 
 @router.post(
     "/refresh",
     response_model=TokenPair,
+    response_model_exclude_none=True,
     summary="Get new tokens",
     dependencies=[Depends(rate_limit("refresh", key=client_key))],
-    responses=problems(400, 401, 413, 415, 422, 429, 503),
+    responses=problems(400, 401, 403, 413, 415, 422, 429, 503),
 )
-async def refresh(response: Response, body: RefreshIn, resources: CurrentResources) -> Any:
-    """Spend a refresh token for a new pair; using a spent one again ends the session."""
-    response.headers["Cache-Control"] = "no-store"
-    return await resources.sessions.refresh(body.refresh_token)
+async def refresh(
+    request: Request,
+    response: Response,
+    cookie: GivenCookie,
+    resources: CurrentResources,
+    body: RefreshIn | None = None,
+) -> Any:
+    """Spend a refresh token for a new pair; using a spent one again ends the session.
+
+    Without a body it is the cookie's token, from our own pages only: send `Origin`, as browsers do,
+    or `X-Requested-With`.
+    """
+    if body is not None:
+        pair = await resources.sessions.refresh(body.refresh_token)
+        return handed_over(request, response, pair, by_cookie=False)
+    if cookie is None:
+        raise Unprocessable.field("refresh_token", "There is neither a body nor a cookie")
+    pair = await resources.sessions.refresh(usable(request, cookie))
+    return handed_over(request, response, pair, by_cookie=True)
 
 
 @router.post("/logout", status_code=204, summary="Sign out", responses=problems(401, 429, 503))
-async def sign_out(caller: CurrentUser, resources: CurrentResources) -> None:
+async def sign_out(
+    request: Request, response: Response, caller: CurrentUser, resources: CurrentResources
+) -> None:
     """End the session that this request came with."""
     await resources.sessions.end(caller)
+    take_back(request, response)
 
 
 @router.post(
     "/logout-all", status_code=204, summary="Sign out everywhere", responses=problems(401, 429, 503)
 )
-async def sign_out_everywhere(caller: CurrentUser, resources: CurrentResources) -> None:
+async def sign_out_everywhere(
+    request: Request, response: Response, caller: CurrentUser, resources: CurrentResources
+) -> None:
     """End every session of the caller."""
     await resources.sessions.end_all(caller.user_id)
+    take_back(request, response)
 
 
 @router.get(

@@ -12,6 +12,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from app.dependencies.operators import operators_only_in_production
+from app.routers.webhook_messages import webhook_routes
 from app.schemas.problems import FieldError, Problem, problems
 from app.security.scopes import needed_scope
 
@@ -96,6 +97,7 @@ def openapi_document(app: FastAPI, prefix: str = "/") -> dict[str, object]:
         version=app.version,
         description=DESCRIPTION,
         routes=routes,
+        webhooks=webhook_routes(),
         tags=app.openapi_tags,
         separate_input_output_schemas=True,
     )
@@ -138,6 +140,10 @@ def _replace_default_errors(document: dict[str, object]) -> None:
             answer = operation.get("responses", {}).get("422")
             if answer is not None:
                 answer["content"] = problem
+    messages: dict[str, Any] = document.get("webhooks", {})  # type: ignore[assignment]
+    for operations in messages.values():
+        for operation in operations.values():
+            operation["responses"].pop("422", None)  # the receiver answers, and not we
     schemas = document["components"]["schemas"]  # type: ignore[index]
     schemas.pop("HTTPValidationError", None)
     schemas.pop("ValidationError", None)

@@ -16,6 +16,7 @@ from app.resources import Resources
 router = APIRouter(prefix="/health", tags=["health"])
 
 _DEADLINE = 2.0  # seconds for each check; the orchestrator's own timeout is longer
+_STORAGE_DEADLINE = 1.5  # shorter: without it the service is still ready
 
 
 class Alive(BaseModel):
@@ -75,7 +76,13 @@ async def health(response: Response, resources: CurrentResources) -> Summary:
 
 async def check(resources: Resources) -> Readiness:
     """Run every check at once, each with a deadline."""
-    checks = {"database": _database, "migrations": _migrations, "redis": _redis, "events": _events}
+    checks = {
+        "database": _database,
+        "migrations": _migrations,
+        "redis": _redis,
+        "events": _events,
+        "storage": _storage,
+    }
     results = await asyncio.gather(*(_timed(run, resources) for run in checks.values()))
     found = dict(zip(checks, results, strict=True))
     states = {result.status for result in results}
@@ -124,3 +131,12 @@ async def _events(resources: Resources) -> Check:
     if resources.tail.is_fresh():
         return Check(status="ok")
     return Check(status="degraded", detail="live events lag behind")
+
+
+async def _storage(resources: Resources) -> Check:
+    try:
+        async with asyncio.timeout(_STORAGE_DEADLINE):
+            await resources.files.storage.check()
+    except (DomainError, TimeoutError):
+        return Check(status="degraded", detail="away; files are unavailable, all else works")
+    return Check(status="ok", detail="S3" if resources.settings.s3_bucket else "local disk")

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from app.dependencies.auth import CurrentDevice, CurrentUser
 from app.dependencies.limits import client_key, rate_limit
+from app.dependencies.refresh_cookie import AsCookie, handed_over
 from app.dependencies.resources import CurrentResources
 from app.errors import DomainError
 from app.models.identities import Identity
@@ -134,6 +135,7 @@ async def finish_sign_in(
 @router.post(
     "/oidc/exchange",
     response_model=TokenPair,
+    response_model_exclude_none=True,
     summary="Exchange a page's code for tokens",
     dependencies=[_limited],
     responses=problems(400, 401, 403, 413, 415, 422, 429, 503),
@@ -142,16 +144,20 @@ async def exchange_code(
     request: Request,
     response: Response,
     body: SignInCodeIn,
+    by_cookie: AsCookie,
     device: CurrentDevice,
     resources: CurrentResources,
 ) -> Any:
-    """Exchange the code of a redirect for tokens, once, in the browser that signed in."""
+    """Exchange the code of a redirect for tokens, once, in the browser that signed in.
+
+    An account with a second factor is asked for it as at `/auth/token`.
+    """
     redirect_uri = _redirect_uri(request, resources, "")
     browser = request.cookies.get(_cookie_name(redirect_uri), "")
     user = await resources.social_login.spend_code(SignInCode(body.code, browser))
-    response.headers["Cache-Control"] = "no-store"
     _set_cookie(response, redirect_uri, "", 0)
-    return await resources.sessions.open(user, device)
+    pair = await resources.sessions.open(user, device)
+    return handed_over(request, response, pair, by_cookie=by_cookie)
 
 
 @router.post(

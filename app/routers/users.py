@@ -2,9 +2,11 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi.responses import StreamingResponse
 
 from app.dependencies.auth import Admin, CurrentUser, OptionalUser, require_granted
+from app.dependencies.limits import rate_limit
 from app.dependencies.resources import CurrentResources
 from app.errors import NotFound
 from app.models.items import Item
@@ -14,12 +16,14 @@ from app.repositories.users import UserRepository
 from app.resources import Resources
 from app.routers.pages import link_by_cursor, link_by_offset
 from app.routers.versioning import Resource
+from app.schemas.account_export import AccountExport
 from app.schemas.base import Line
 from app.schemas.items import ItemPage
 from app.schemas.problems import problems
 from app.schemas.users import (
     Include,
     ProfilePatch,
+    SuspensionIn,
     UserCursorPage,
     UserOut,
     UserPage,
@@ -28,12 +32,18 @@ from app.schemas.users import (
 )
 from app.security.principal import Principal, Role
 from app.security.scopes import Scope
+from app.services import account_export
 
 router = APIRouter(prefix="/users", tags=["users"])
 by_offset = APIRouter(prefix="/users", tags=["users"])
 by_cursor = APIRouter(prefix="/users", tags=["users"])
 
-resource = Resource(shared=(router,), v1=(by_offset,), v2=(by_cursor,))
+resource = Resource(
+    shared=(router,),
+    v1=(by_offset,),
+    v2=(by_cursor,),
+    successors={AccountExport: AccountExport},  # a file for keeps, not an answer to a program
+)
 
 UserId = Annotated[int, Path(ge=1, le=2**63 - 1, description="The account's id.", examples=[7])]
 RoleFilter = Annotated[Role | None, Query(description="Only those with this role.")]
@@ -61,7 +71,7 @@ async def read_me(caller: CurrentUser, resources: CurrentResources) -> Any:
 )
 async def change_me(body: ProfilePatch, caller: CurrentUser, resources: CurrentResources) -> Any:
     """Change the caller's username or full name."""
-    return await resources.accounts.change(caller.user_id, body)
+    return await resources.accounts.change(caller.user_id, body, caller)
 
 
 @router.delete(
@@ -69,7 +79,30 @@ async def change_me(body: ProfilePatch, caller: CurrentUser, resources: CurrentR
 )
 async def delete_me(caller: CurrentUser, resources: CurrentResources) -> None:
     """Delete the caller's account, and with it everything that it owns."""
-    await resources.accounts.delete(caller.user_id)
+    await resources.accounts.delete(caller.user_id, caller)
+
+
+@router.get(
+    "/me/export",
+    response_model=AccountExport,
+    summary="Take all own data home",
+    dependencies=[Depends(rate_limit("account_export"))],
+    responses=problems(401, 429, 503),
+)
+async def export_me(caller: CurrentUser, resources: CurrentResources) -> Any:
+    """Download all that is kept of the caller's account as one JSON document, without secrets.
+
+    It is streamed as it is read, and the same in every version of the API.
+    """
+    user = await resources.accounts.get(caller.user_id)
+    return StreamingResponse(
+        await account_export.export(resources.db, user),
+        media_type="application/json",
+        headers={
+            "Content-Disposition": f'attachment; filename="kingpost-account-{user.id}.json"',
+            "Cache-Control": "no-store",
+        },
+    )
 
 
 @by_offset.get(
@@ -157,10 +190,37 @@ async def read_user(user_id: UserId, caller: CurrentUser, resources: CurrentReso
     responses=problems(400, 401, 403, 404, 409, 413, 415, 422, 429, 503),
 )
 async def change_user(
-    user_id: UserId, body: UserPatch, _caller: Admin, resources: CurrentResources
+    user_id: UserId, body: UserPatch, caller: Admin, resources: CurrentResources
 ) -> Any:
     """Change an account's roles, active flag or names, for admins."""
-    return await resources.accounts.change(user_id, body)
+    return await resources.accounts.change(user_id, body, caller)
+
+
+@router.post(
+    "/{user_id}/suspend",
+    response_model=UserOut,
+    summary="Suspend an account",
+    responses=problems(400, 401, 403, 404, 409, 413, 415, 422, 429, 503),
+)
+async def suspend_user(
+    user_id: UserId, body: SuspensionIn, caller: Admin, resources: CurrentResources
+) -> Any:
+    """Keep an account out, for admins: its sessions end everywhere within a second.
+
+    Signing in to it is answered as with a wrong password. What it owns stays as it is.
+    """
+    return await resources.accounts.suspend(user_id, body.reason, caller)
+
+
+@router.post(
+    "/{user_id}/unsuspend",
+    response_model=UserOut,
+    summary="Let a suspended account in again",
+    responses=problems(401, 403, 404, 422, 429, 503),
+)
+async def unsuspend_user(user_id: UserId, caller: Admin, resources: CurrentResources) -> Any:
+    """End an account's suspension, for admins; its owner signs in anew."""
+    return await resources.accounts.unsuspend(user_id, caller)
 
 
 @router.delete(
@@ -169,9 +229,9 @@ async def change_user(
     summary="Delete an account",
     responses=problems(401, 403, 404, 409, 422, 429, 503),
 )
-async def delete_user(user_id: UserId, _caller: Admin, resources: CurrentResources) -> None:
+async def delete_user(user_id: UserId, caller: Admin, resources: CurrentResources) -> None:
     """Delete an account and everything that it owns, for admins."""
-    await resources.accounts.delete(user_id)
+    await resources.accounts.delete(user_id, caller)
 
 
 @router.get(

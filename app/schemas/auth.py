@@ -3,7 +3,15 @@
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, EmailStr, Field, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    EmailStr,
+    Field,
+    ValidationInfo,
+    field_validator,
+)
 
 from app.schemas.base import Input, Output, Secret
 from app.schemas.users import FullName, Username
@@ -17,22 +25,37 @@ NewPassword = Annotated[
 GivenPassword = Annotated[Secret, Field(max_length=1024)]
 
 
+def _comparable(email: str) -> str:
+    fault = email_fault(email)
+    if fault:
+        raise ValueError(fault)
+    return email
+
+
+NewEmail = Annotated[
+    EmailStr, Field(max_length=254, examples=["ada@example.com"]), AfterValidator(_comparable)
+]
+# Whatever somebody types where they might have an account: looked for, never kept.
+GivenEmail = Annotated[EmailStr, Field(max_length=254, examples=["ada@example.com"])]
+MailedToken = Annotated[
+    Secret,
+    Field(
+        min_length=1,
+        max_length=512,
+        description="From the link in the mail, behind the `=`.",
+        examples=["kpm_NoTokenOfAnybodyJustAnExample0123456789"],
+    ),
+]
+
+
 class RegisterIn(Input):
     """A new account."""
 
-    email: Annotated[EmailStr, Field(max_length=254, examples=["ada@example.com"])]
+    email: NewEmail
     username: Username
     password: NewPassword
     confirm_password: GivenPassword
     full_name: FullName | None = None
-
-    @field_validator("email")
-    @classmethod
-    def _is_comparable(cls, email: str) -> str:
-        fault = email_fault(email)
-        if fault:
-            raise ValueError(fault)
-        return email
 
     @field_validator("password")
     @classmethod
@@ -60,13 +83,17 @@ class PasswordForm(BaseModel):
         Secret, Field(max_length=320, description="Username or e-mail.", examples=["ada"])
     ]
     password: GivenPassword
+    otp: Annotated[
+        Secret | None,
+        Field(max_length=64, description="A code of the second factor, where there is one."),
+    ] = None
 
 
 class TokenPair(Output):
     """An access token and the refresh token that follows it (RFC 6749, section 5.1)."""
 
     access_token: str
-    refresh_token: str
+    refresh_token: str | None = Field(None, description="Absent where it is in a cookie.")
     token_type: Literal["bearer"] = "bearer"  # noqa: S105 - the name of a scheme
     expires_in: int = Field(description="Seconds.", examples=[900])
     refresh_expires_in: int = Field(description="Seconds.", examples=[2592000])
@@ -93,15 +120,67 @@ class PasswordChangeIn(Input):
         return confirmation
 
 
+class ForgottenPasswordIn(Input):
+    """Whoever has forgotten the password."""
+
+    email: GivenEmail
+
+
+class PasswordResetIn(Input):
+    """A new password, by the token of a mail."""
+
+    token: MailedToken
+    password: NewPassword
+    confirm_password: GivenPassword
+
+    @field_validator("confirm_password")
+    @classmethod
+    def _is_same(cls, confirmation: str, known: ValidationInfo) -> str:
+        if confirmation != known.data.get("password", confirmation):
+            raise ValueError("The passwords differ")
+        return confirmation
+
+
+class MailedTokenIn(Input):
+    """The token of a mail."""
+
+    token: MailedToken
+
+
+class ResendIn(Input):
+    """Where the link is to go, if there is such an account."""
+
+    email: GivenEmail
+
+
+class EmailChangeIn(Input):
+    """A new e-mail address, with the password."""
+
+    email: NewEmail
+    password: GivenPassword
+
+
+class AcceptedOut(Output):
+    """What is done after the answer."""
+
+    detail: str
+
+
+class EmailChangeOut(Output):
+    """How far the change is."""
+
+    is_changed: bool = Field(description="True once both addresses have confirmed.")
+
+
 class SessionOut(Output):
     """A sign-in on one device."""
 
     id: int
-    user_agent: str | None
-    address: str | None
+    user_agent: str | None = Field(description="Of the sign-in.")
+    address: str | None = Field(description="Of the sign-in.", examples=["203.0.113.7"])
     created_at: datetime
-    last_used_at: datetime
-    expires_at: datetime
+    last_used_at: datetime = Field(description="True to a minute and a half.")
+    expires_at: datetime = Field(description="If it is not used again.")
     is_current: bool
 
 

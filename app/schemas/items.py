@@ -3,6 +3,7 @@
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from math import isfinite
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -35,9 +36,23 @@ def _bounded(metadata: dict[str, Any]) -> dict[str, Any]:
         raise ValueError("must be plain JSON") from error
     if len(encoded) > MAX_METADATA_BYTES:
         raise ValueError(f"must take at most {MAX_METADATA_BYTES} bytes as JSON")
-    if b"\\u0000" in encoded or b"NaN" in encoded or b"Infinity" in encoded:
+    if not _is_storable(metadata):
         raise ValueError("must not contain NUL characters, NaN or infinities")
     return metadata
+
+
+def _is_storable(value: Any) -> bool:
+    match value:
+        case str():
+            return "\x00" not in value
+        case float():
+            return isfinite(value)
+        case dict():
+            return all(_is_storable(key) and _is_storable(each) for key, each in value.items())
+        case list():
+            return all(map(_is_storable, value))
+        case _:
+            return True
 
 
 Name = Annotated[Line, Field(min_length=1, max_length=100, examples=["Oak desk"])]

@@ -25,6 +25,10 @@ class Problem(BaseModel):
     error_code: str = Field(description="Stable; branch on it.", examples=["NOT_FOUND"])
     request_id: str = Field(examples=["0192f0c1a2b34c5d8e9f"])
     errors: list[FieldError] | None = Field(None, description="With 422: what is wrong, by field.")
+    challenge: str | None = Field(
+        None, description="With SECOND_FACTOR_REQUIRED: to be sent back with a code."
+    )
+    challenge_expires_in: int | None = Field(None, description="Seconds.")
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -46,6 +46,7 @@ class UserOut(Output):
     roles: list[Role]
     is_active: bool
     is_verified: bool = Field(description="True once the e-mail address was confirmed.")
+    suspended_for: str | None = Field(description="Why an admin has suspended the account.")
     version: int
     created_at: datetime
     updated_at: datetime
@@ -86,6 +87,12 @@ class UserPatch(ProfilePatch):
 
     roles: Annotated[list[Role], Field(min_length=1, max_length=3)] | None = None
     is_active: bool | None = None
+
+
+class SuspensionIn(Input):
+    """Why an account is to be kept out; admins and the audit log keep it."""
+
+    reason: Annotated[Line, Field(min_length=1, max_length=300, examples=["Spam in its items"])]
 
 
 Include = Literal["items"]

@@ -30,12 +30,14 @@ class Principal:
     """An account that has proven who it is, with its roles as of now.
 
     It came with a session, or with an API key and no session (`session_id` is 0 then).
+    `needs_second_factor`: an admin whose power waits for one, and is not among the roles.
     """
 
     user_id: int
     session_id: int
     roles: frozenset[Role]
     key: KeyGrant | None = None
+    needs_second_factor: bool = False
 
     @property
     def is_admin(self) -> bool:

@@ -25,13 +25,24 @@ LIVE = "WS /ws"
 NEEDED: Mapping[str, Scope] = {
     "GET /items": Scope.ITEMS_READ,
     "GET /items/stats": Scope.ITEMS_READ,
+    "GET /items/export": Scope.ITEMS_READ,
     "GET /items/{item_id}": Scope.ITEMS_READ,
     "POST /items": Scope.ITEMS_WRITE,
     "POST /items/bulk": Scope.ITEMS_WRITE,
+    "POST /items/import": Scope.ITEMS_WRITE,
     "PUT /items/{item_id}": Scope.ITEMS_WRITE,
     "PATCH /items/{item_id}": Scope.ITEMS_WRITE,
     "DELETE /items/{item_id}": Scope.ITEMS_WRITE,
     "POST /items/{item_id}/restore": Scope.ITEMS_WRITE,
+    "GET /items/{item_id}/files": Scope.ITEMS_READ,
+    "POST /items/{item_id}/files": Scope.ITEMS_WRITE,
+    "POST /items/{item_id}/files/presign": Scope.ITEMS_WRITE,
+    "POST /items/{item_id}/files/confirm": Scope.ITEMS_WRITE,
+    "GET /files/{file_id}": Scope.ITEMS_READ,
+    "GET /files/{file_id}/thumbnail": Scope.ITEMS_READ,
+    # A link outlives the key: reading alone is not enough to make one.
+    "POST /files/{file_id}/url": Scope.ITEMS_WRITE,
+    "DELETE /files/{file_id}": Scope.ITEMS_WRITE,
     "GET /users": Scope.USERS_READ,
     "GET /users/me": Scope.USERS_READ,
     "GET /users/{user_id}": Scope.USERS_READ,
@@ -44,6 +55,7 @@ NEEDED: Mapping[str, Scope] = {
     # The same as the events of one's jobs bring.
     "GET /jobs": Scope.EVENTS_READ,
     "GET /jobs/{job_id}": Scope.EVENTS_READ,
+    "GET /jobs/{job_id}/rejected": Scope.EVENTS_READ,
     LIVE: Scope.EVENTS_READ,
 }
 """By method and path without its version: both versions need the same."""

@@ -2,23 +2,21 @@
 
 RFC 7519 (JWT), RFC 8725 (best practices), RFC 9068 (access tokens). The library accepts a token
 without `exp` or `aud`, tries every key for an unknown `kid`, and raises more than `JWTError` for
-hostile input; nothing outside this module uses it.
+hostile input; nothing but this module and `keys` uses it.
 """
 
-import base64
 import secrets
 from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from jose import jwk, jwt
-from jose.constants import ALGORITHMS
+from jose import jwt
 from jose.exceptions import JOSEError
 
 from app.errors import InvalidToken
-from app.security.opaque import digest
-from app.security.signing import decode_base64url, derive_key
+from app.security.keys import KeyRing
+from app.security.signing import decode_base64url
 
 MAX_TOKEN = 4096  # characters; ours have about 500
 _LONGEST_LIFE = 86_400  # seconds
@@ -51,33 +49,6 @@ class AccessClaims:
     expires_at: int
 
 
-class KeyRing:
-    """The keys by their id, one of which signs; the others verify until their tokens run out."""
-
-    def __init__(self, keys: dict[str, Any], signing_kid: str, algorithm: str) -> None:
-        self._keys = keys
-        self.signing_kid = signing_kid
-        self.algorithm = algorithm
-
-    @classmethod
-    def from_secrets(cls, secret: bytes, *previous: bytes) -> "KeyRing":
-        """Return HS256 keys derived from secrets; the first one signs."""
-        keys: dict[str, Any] = {}
-        for each in (secret, *previous):
-            material = derive_key(each, "access-token")
-            kid = digest(base64.b64encode(material).decode())[:16]
-            keys[kid] = jwk.construct(material, ALGORITHMS.HS256)  # once: parsing is dear
-        return cls(keys, next(iter(keys)), ALGORITHMS.HS256)
-
-    def signing_key(self) -> Any:
-        """Return the key that signs."""
-        return self._keys[self.signing_kid]
-
-    def key(self, kid: str) -> Any | None:
-        """Return a key by its id; never another one in its place."""
-        return self._keys.get(kid)
-
-
 class TokenIssuer:
     """Issues and verifies access tokens of one issuer for one audience."""
 
@@ -96,8 +67,15 @@ class TokenIssuer:
         self.lifetime = lifetime
         self._leeway = int(leeway.total_seconds())
 
-    def issue(self, user_id: int, session_id: int, roles: tuple[str, ...], now: datetime) -> str:
-        """Return a signed token for a session, valid from now."""
+    def issue(
+        self,
+        user_id: int,
+        session_id: int,
+        roles: tuple[str, ...],
+        now: datetime,
+        lifetime: timedelta | None = None,
+    ) -> str:
+        """Return a signed token for a session, valid from now for the usual life or a shorter."""
         issued_at = int(now.timestamp())
         claims = {
             "iss": self._issuer,
@@ -107,14 +85,13 @@ class TokenIssuer:
             "jti": secrets.token_urlsafe(12),
             "iat": issued_at,
             "nbf": issued_at,
-            "exp": issued_at + int(self.lifetime.total_seconds()),
+            "exp": issued_at + int((lifetime or self.lifetime).total_seconds()),
             "roles": list(roles),
             "token_use": _USE,
         }
-        headers = {"kid": self._keys.signing_kid, "typ": _TYPE}
-        token: str = jwt.encode(
-            claims, self._keys.signing_key(), algorithm=self._keys.algorithm, headers=headers
-        )
+        key = self._keys.signing_key(now)
+        headers = {"kid": key.kid, "typ": _TYPE}
+        token: str = jwt.encode(claims, key.private, algorithm=key.algorithm, headers=headers)
         return token
 
     def verify(self, token: str, now: datetime) -> AccessClaims:
@@ -126,24 +103,24 @@ class TokenIssuer:
         if len(token) > MAX_TOKEN:
             raise InvalidToken
         try:
-            claims = self._decode(token)
+            claims = self._decode(token, now)
             return self._checked(claims, int(now.timestamp()))
         except _HOSTILE as error:
             raise InvalidToken from error
 
-    def _decode(self, token: str) -> dict[str, Any]:
+    def _decode(self, token: str, now: datetime) -> dict[str, Any]:
         for part in _three(token.split(".")):
             decode_base64url(part)  # one spelling only: a re-encoded token is another token
         header = jwt.get_unverified_header(token)
         if set(header) != _HEADER_FIELDS or header["typ"] != _TYPE:
             raise ValueError("unexpected header")
-        key = self._keys.key(header["kid"])
-        if key is None or header["alg"] != self._keys.algorithm:
+        key = self._keys.key(header["kid"], now)
+        if key is None or header["alg"] != key.algorithm:
             raise ValueError("unknown key or algorithm")
         claims: dict[str, Any] = jwt.decode(
             token,
-            key,
-            algorithms=[self._keys.algorithm],
+            key.public,
+            algorithms=[key.algorithm],
             audience=self._audience,
             issuer=self._issuer,
             options={
@@ -208,6 +185,10 @@ class VerifiedTokens:
         self._claims[token] = claims
         if len(self._claims) > self._max_tokens:
             self._claims.popitem(last=False)
+
+    def clear(self) -> None:
+        """Verify every token anew: a key may have gone."""
+        self._claims.clear()
 
 
 def _three(parts: list[str]) -> list[str]:

@@ -5,7 +5,9 @@ from datetime import timedelta
 from app.adapters.database import Database
 from app.errors import NotFound, TooManyApiKeys
 from app.models.api_keys import ApiKey
+from app.models.audit import AuditKind
 from app.repositories.api_keys import ApiKeyRepository
+from app.repositories.audit import Act, record
 from app.schemas.api_keys import ApiKeyIn
 from app.security.api_keys import new_api_key, visible_part
 from app.security.opaque import digest
@@ -39,6 +41,10 @@ class ApiKeys:
                 digest=digest(secret),
                 scopes=[scope.value for scope in body.scopes],
                 expires_at=body.expires_at,
+            )
+            detail = {"scopes": list(key.scopes)}
+            await record(
+                connection, Act(AuditKind.API_KEY_CREATED, "api_key", key.id, detail=detail)
             )
         return key, secret
 
@@ -80,6 +86,8 @@ class ApiKeys:
                 digest=digest(secret),
                 overlap=overlap,
             )
+            if rotated is not None:
+                await record(connection, Act(AuditKind.API_KEY_ROTATED, "api_key", key_id))
         self._authenticator.forget_key(key_id)  # other workers hear of it by the event
         return _found(rotated), secret
 
@@ -91,6 +99,8 @@ class ApiKeys:
         """
         async with self._db.transaction() as connection:
             is_gone = await ApiKeyRepository(connection).delete(user_id, key_id)
+            if is_gone:
+                await record(connection, Act(AuditKind.API_KEY_REVOKED, "api_key", key_id))
         self._authenticator.forget_key(key_id)
         if not is_gone:
             raise NotFound(_NONE)

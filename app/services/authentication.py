@@ -7,8 +7,8 @@ from typing import Generic, TypeVar
 from app.adapters.database import Database
 from app.clock import now
 from app.errors import InvalidApiKey, InvalidToken
-from app.repositories.api_keys import ApiKeyRepository
-from app.repositories.sessions import SessionRepository
+from app.repositories.api_keys import ApiKeyRepository, KeyStanding
+from app.repositories.sessions import SessionRepository, Standing
 from app.security.api_keys import is_well_formed
 from app.security.opaque import digest
 from app.security.principal import KeyGrant, Principal, Role
@@ -66,14 +66,17 @@ class Authenticator:
         tail_is_fresh: Callable[[], bool],
         *,
         on_key_use: Callable[[int], None] = lambda _: None,
+        admins_need_second_factor: bool = False,
     ) -> None:
         self._db = db
+        self._admins_need_second_factor = admins_need_second_factor
         self._tokens = tokens
         self._tail_is_fresh = tail_is_fresh
         self._on_key_use = on_key_use
         self._verified = VerifiedTokens()
         self._by_session: Principals[int] = Principals()
         self._by_key: Principals[str] = Principals()
+        self._used: set[int] = set()
 
     async def authenticate(self, token: str, *, fresh: bool = False) -> Principal:
         """Return the principal of an access token; with `fresh`, as the database says it now.
@@ -86,6 +89,7 @@ class Authenticator:
         if claims is None:
             claims = self._tokens.verify(token, moment)
             self._verified.put(token, claims)
+        self._used.add(claims.session_id)
         if not fresh and self._tail_is_fresh():
             known = self._by_session.get(claims.session_id)
             if known is not None and known.user_id == claims.user_id:
@@ -129,7 +133,7 @@ class Authenticator:
             standing = await SessionRepository(connection).standing(session_id)
         if standing is None or standing.user_id != user_id:
             raise InvalidToken
-        principal = Principal(user_id, session_id, _roles(standing.roles))
+        principal = self._principal(standing, session_id=session_id)
         self._by_session.put(session_id, principal, read_at=generation)
         return principal
 
@@ -141,14 +145,23 @@ class Authenticator:
             raise InvalidApiKey
         scopes = frozenset(Scope(scope) for scope in standing.scopes)
         grant = KeyGrant(standing.key_id, hashed, scopes, standing.ends_at)
-        principal = Principal(standing.user_id, 0, _roles(standing.roles), grant)
+        principal = self._principal(standing, key=grant)
         self._by_key.put(hashed, principal, read_at=generation)
         return principal
+
+    def take_used(self) -> set[int]:
+        """Return the ids of the sessions whose tokens came in since the last call."""
+        used, self._used = self._used, set()
+        return used
 
     def expires_at(self, token: str) -> int | None:
         """Return when a verified token runs out, in seconds since the epoch."""
         claims = self._verified.get(token, now().timestamp())
         return claims.expires_at if claims else None
+
+    def forget_tokens(self) -> None:
+        """Verify every token anew: the keys have changed."""
+        self._verified.clear()
 
     def forget_session(self, session_id: int) -> None:
         """Ask the database when this session is seen next."""
@@ -163,9 +176,17 @@ class Authenticator:
         self._by_session.forget(lambda each: each.user_id == user_id)
         self._by_key.forget(lambda each: each.user_id == user_id)
 
-
-def _roles(names: list[str]) -> frozenset[Role]:
-    return frozenset(Role(name) for name in names)
+    def _principal(
+        self, standing: Standing | KeyStanding, *, session_id: int = 0, key: KeyGrant | None = None
+    ) -> Principal:
+        roles = frozenset(Role(role) for role in standing.roles)
+        needs_factor = (
+            self._admins_need_second_factor
+            and Role.ADMIN in roles
+            and not standing.has_second_factor
+        )
+        power = roles - {Role.ADMIN} if needs_factor else roles
+        return Principal(standing.user_id, session_id, power, key, needs_factor)
 
 
 def _is_over(principal: Principal) -> bool:

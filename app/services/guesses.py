@@ -1,4 +1,4 @@
-"""How often a password may be guessed: few times by anyone, without locking its owner out."""
+"""How often a password or code may be guessed: few times, without locking its owner out."""
 
 import asyncio
 from collections import Counter
@@ -6,11 +6,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 
 from app.adapters.database import Connection, Database
 from app.clock import now
 from app.errors import AccountLocked
+from app.models.audit import AuditKind
 from app.models.users import LoginFailures
+from app.repositories.audit import Act, record
 from app.repositories.login_failures import LoginFailureRepository
 from app.repositories.sessions import SessionRepository
 from app.security.opaque import keyed_digest
@@ -29,17 +32,37 @@ _FAILURES_FORGOTTEN = timedelta(minutes=15)
 _NEIGHBOURHOOD_KNOWN = timedelta(days=30)
 
 
+class Secret(StrEnum):
+    """What is guessed at; each is counted by itself."""
+
+    PASSWORD = "password"  # noqa: S105 - the name of a kind
+    CODE = "code"
+
+    @property
+    def forgotten_after(self) -> timedelta:
+        """After what time without another failure the count starts anew.
+
+        Three of a million codes are right at a time: whoever has the password already must not
+        get ten more guesses every quarter of an hour, but one.
+        """
+        return _FAILURES_FORGOTTEN if self is Secret.PASSWORD else timedelta(days=1)
+
+
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """One attempt at a password: whose, or under which name that nobody has, and from where."""
+    """One attempt: whose secret, or under which name that nobody has, and from where."""
 
     user_id: int | None
     name: str
     device: Device
+    secret: Secret = Secret.PASSWORD
+    failure: AuditKind = AuditKind.SIGN_IN_FAILED  # what it is remembered as, if it is wrong
 
     @property
     def account(self) -> str:
         """Whom the guess counts against; a name that is a number is nobody's id."""
+        if self.secret is Secret.CODE:
+            return f"code:{self.user_id}"
         return f"name:{self.name}" if self.user_id is None else f"user:{self.user_id}"
 
 
@@ -80,7 +103,10 @@ class Guesses:
             if is_right:
                 await repository.forget(near)
             else:
-                await _count(repository, near, anywhere)
+                locks = await _count(repository, near, anywhere, guess.secret)
+                kinds = [guess.failure, *([AuditKind.LOCKED_OUT] if locks else [])]
+                # Not the name: what nobody is called may be a password in the wrong field.
+                await record(connection, *(Act(kind, "user", guess.user_id) for kind in kinds))
 
     def _keys(self, guess: Guess) -> tuple[str, str]:
         """Return the keys of the guesses from this neighbourhood and from anywhere."""
@@ -109,22 +135,29 @@ class Guesses:
                 del self._waiting[account], self._turns[account]
 
 
-async def _count(repository: LoginFailureRepository, near: str, anywhere: str) -> None:
-    moment = now()
+async def _count(
+    repository: LoginFailureRepository, near: str, anywhere: str, secret: Secret
+) -> bool:
+    """Count one more; tell whether the next has to wait."""
+    moment, locks = now(), False
     found = await repository.find(near, anywhere)
     for key, lock in ((near, _growing_lock), (anywhere, _flat_lock)):
         before = found.get(key)
-        is_recent = before and before.last_failed_at > moment - _FAILURES_FORGOTTEN
+        is_recent = before and before.last_failed_at > moment - secret.forgotten_after
         failures = (before.failures if before and is_recent else 0) + 1
-        await repository.store(LoginFailures(key, failures, lock(failures, moment), moment))
+        until = lock(failures, moment)
+        locks |= until is not None
+        await repository.store(LoginFailures(key, failures, until, moment))
+    return locks
 
 
 async def _is_known_place(connection: Connection, guess: Guess) -> bool:
-    if guess.user_id is None or guess.device.address is None:
-        return False
     since = now() - _NEIGHBOURHOOD_KNOWN
-    used = await SessionRepository(connection).addresses_since(guess.user_id, since)
-    return network_of(guess.device.address) in {network_of(address) for address in used}
+    # Asked for accounts that do not exist as well, so that they take the same time.
+    used = await SessionRepository(connection).addresses_since(guess.user_id or 0, since)
+    return guess.device.address is not None and network_of(guess.device.address) in {
+        network_of(address) for address in used
+    }
 
 
 def _growing_lock(failures: int, moment: datetime) -> datetime | None:

@@ -18,8 +18,10 @@ from app.errors import (
     NotFound,
     UsernameTaken,
 )
+from app.models.audit import AuditKind
 from app.models.identities import Identity
 from app.models.users import User
+from app.repositories.audit import Act, record
 from app.repositories.identities import IdentityRepository
 from app.repositories.users import UserRepository
 from app.schemas.users import Username
@@ -69,12 +71,14 @@ class Identities:
             repository = IdentityRepository(connection)
             known = await repository.find(provider, proven.subject)
             if known is None:
-                return await repository.add(
+                made = await repository.add(
                     user_id=user_id,
                     provider=provider,
                     subject=proven.subject,
                     email=_acceptable_email(proven),
                 )
+                await record(connection, _linked(made))
+                return made
         if known.user_id != user_id:
             raise IdentityTaken
         return known
@@ -106,6 +110,8 @@ class Identities:
             if not has_password and not others:
                 raise LastWayIn
             await repository.remove(user_id, only=identity_id)
+            act = Act(AuditKind.IDENTITY_UNLINKED, "identity", identity_id, actor_id=user_id)
+            await record(connection, act)
 
 
 async def _resolved(connection: Connection, provider: str, proven: Proven, attempt: int) -> User:
@@ -123,12 +129,28 @@ async def _resolved(connection: Connection, provider: str, proven: Proven, attem
     user = await users.find_by_login(folded(email), folded(email))
     if user is None:
         user = await users.add(_new_account(proven, email, attempt))
+        detail = {"roles": list(user.roles), "provider": provider}
+        await record(connection, Act(AuditKind.REGISTERED, "user", user.id, detail=detail))
     elif not _is_same_person(user, proven, email):
         raise LinkNeeded
     elif not user.is_active:
         raise AccountSuspended
-    await repository.add(user_id=user.id, provider=provider, subject=proven.subject, email=email)
+    made = await repository.add(
+        user_id=user.id, provider=provider, subject=proven.subject, email=email
+    )
+    await record(connection, _linked(made))
     return user
+
+
+def _linked(identity: Identity) -> Act:
+    """Return the act of linking an identity: its owner's, who has just proven to be it."""
+    return Act(
+        AuditKind.IDENTITY_LINKED,
+        "identity",
+        identity.id,
+        actor_id=identity.user_id,
+        detail={"provider": identity.provider},
+    )
 
 
 def _is_same_person(user: User, proven: Proven, email: str) -> bool:

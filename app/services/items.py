@@ -35,6 +35,18 @@ async def read(db: Database, item_id: int, viewer: Principal | None) -> Item:
     return _readable(item, viewer)
 
 
+async def read_to_change(db: Database, item_id: int, caller: Principal) -> Item:
+    """Return an item that the caller may change.
+
+    Raises:
+        NotFound: there is none, or the caller may not even know of it.
+        Forbidden: the caller may only read it.
+    """
+    async with db.read() as connection:
+        item = await ItemRepository(connection).get(item_id)
+    return _changeable(item, caller)
+
+
 async def create(db: Database, owner: Principal, body: ItemIn) -> Item:
     """Create an item that the caller owns."""
     async with db.single_change() as connection:

@@ -3,13 +3,17 @@
 import hmac
 import ipaddress
 import secrets
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from app.adapters.database import Database
+from app.adapters.database import Connection, Database
 from app.clock import now
-from app.errors import InvalidCredentials, InvalidToken, TokenReused
+from app.errors import InvalidCredentials, InvalidToken, SecondFactorRequired, TokenReused
+from app.models.audit import AuditKind
 from app.models.users import OneTimeToken, Session, User
+from app.repositories.audit import Act, record
+from app.repositories.second_factor import SecondFactorRepository
 from app.repositories.sessions import SessionRepository
 from app.repositories.users import UserRepository
 from app.schemas.auth import TokenPair
@@ -18,6 +22,7 @@ from app.security.principal import Principal
 from app.security.signing import derive_key
 from app.security.tokens import TokenIssuer
 from app.services.authentication import Authenticator
+from app.services.challenges import CHALLENGE_LIFE, new_challenge
 
 REFRESH_GRACE = timedelta(seconds=10)  # two tabs waking together, or an answer that got lost
 TICKET_LIFE = timedelta(seconds=30)
@@ -32,6 +37,9 @@ class Device:
     user_agent: str | None
 
 
+OnOpen = Callable[[Connection, User, Device], Awaitable[None]]
+
+
 class Sessions:
     """Opens, continues and ends sessions."""
 
@@ -44,6 +52,8 @@ class Sessions:
         secret: bytes,
         previous_secret: bytes | None,
         idle_life: timedelta,
+        longest_life: timedelta,
+        on_open: OnOpen | None = None,
     ) -> None:
         self._db = db
         self._tokens = tokens
@@ -51,25 +61,38 @@ class Sessions:
         secrets_known = [secret, *([previous_secret] if previous_secret else [])]
         self._keys = [derive_key(each, "refresh-token") for each in secrets_known]
         self._idle_life = idle_life
+        self._longest_life = longest_life
+        self._on_open = on_open
 
-    async def open(self, user: User, device: Device) -> TokenPair:
-        """Open a session for a user who has proven to be it.
+    async def open(
+        self, user: User, device: Device, *, has_proven_factor: bool = False
+    ) -> TokenPair:
+        """Open a session for a user who has proven to be it, by whatever way in.
 
         Raises:
             InvalidCredentials: the proof no longer holds; the password was just changed, say.
+            SecondFactorRequired: the account has a second factor, which was not proven yet.
         """
+        challenge = None
         async with self._db.transaction() as connection:
             # A change that ends all sessions must not miss this one.
             if not await UserRepository(connection).is_unchanged(user):
                 raise InvalidCredentials
-            session = await SessionRepository(connection).add(
-                user_id=user.id,
-                seed=secrets.token_urlsafe(32),
-                user_agent=(device.user_agent or "")[:300] or None,
-                address=device.address,
-                expires_at=now() + self._idle_life,
-            )
-        return self._pair(session, user.roles)
+            factors = SecondFactorRepository(connection)
+            if not has_proven_factor and await factors.is_on(user.id):
+                challenge, kept = new_challenge(user)
+                await factors.add_challenge(kept)
+            else:
+                session = await self._add(connection, user, device)
+                proof = {"second_factor": True} if has_proven_factor else {}
+                signed_in = Act(
+                    AuditKind.SIGNED_IN, "session", session.id, actor_id=user.id, detail=proof
+                )
+                await record(connection, signed_in)
+        if challenge is not None:
+            seconds = int(CHALLENGE_LIFE.total_seconds())
+            raise SecondFactorRequired(challenge, expires_in=seconds)
+        return await self._pair(session)
 
     async def refresh(self, refresh_token: str) -> TokenPair:
         """Spend a refresh token for a new pair (RFC 9700, section 4.14.2).
@@ -79,34 +102,34 @@ class Sessions:
             TokenReused: it was spent before; its session has been ended.
         """
         session, generation = await self._session_of(refresh_token)
-        if session.ended_at is not None or session.expires_at <= now():
-            raise InvalidToken
-        async with self._db.read() as connection:
-            user = await UserRepository(connection).get(session.user_id)
-        if user is None or not user.is_active:
-            raise InvalidToken
+        await self._authenticator.principal_of(session.id, session.user_id)
         current = session
         if generation == session.generation:
             async with self._db.transaction() as connection:
                 rotated = await SessionRepository(connection).rotate(
-                    session, now() + self._idle_life
+                    session, self._end_of(session.created_at)
                 )
             current = rotated or await self._current(session.id)
         is_within_grace = now() - current.rotated_at <= REFRESH_GRACE
         if generation == current.generation - 1 and is_within_grace and current.ended_at is None:
-            return self._pair(current, user.roles)
+            return await self._pair(current)
         if current.ended_at is None:
-            await self.end_one(user.id, session.id)
+            await self._end(session.user_id, session.id, AuditKind.TOKEN_REUSED)
         raise TokenReused
 
     async def end(self, principal: Principal) -> None:
         """End the session that a request came with."""
-        await self.end_one(principal.user_id, principal.session_id)
+        await self._end(principal.user_id, principal.session_id, AuditKind.SIGNED_OUT)
 
     async def end_one(self, user_id: int, session_id: int) -> bool:
         """End one of a user's sessions; tell whether there was one."""
+        return await self._end(user_id, session_id, AuditKind.SESSION_ENDED)
+
+    async def _end(self, user_id: int, session_id: int, kind: AuditKind) -> bool:
         async with self._db.transaction() as connection:
             ended = await SessionRepository(connection).end(user_id, only=session_id)
+            if ended:
+                await record(connection, Act(kind, "session", session_id, actor_id=user_id))
         self._authenticator.forget_session(session_id)  # other workers hear of it by the event
         return bool(ended)
 
@@ -114,6 +137,7 @@ class Sessions:
         """End every session of a user."""
         async with self._db.transaction() as connection:
             await SessionRepository(connection).end(user_id)
+            await record(connection, Act(AuditKind.SIGNED_OUT_EVERYWHERE, "user", user_id))
         self._authenticator.forget_user(user_id)
 
     async def listed(self, user_id: int) -> list[Session]:
@@ -148,12 +172,30 @@ class Sessions:
             raise InvalidToken
         return token.session_id, token.user_id
 
-    def _pair(self, session: Session, roles: list[str]) -> TokenPair:
+    async def _add(self, connection: Connection, user: User, device: Device) -> Session:
+        if self._on_open is not None:
+            await self._on_open(connection, user, device)
+        return await SessionRepository(connection).add(
+            user_id=user.id,
+            seed=secrets.token_urlsafe(32),
+            user_agent=(device.user_agent or "")[:300] or None,
+            address=device.address,
+            expires_at=self._end_of(now()),
+        )
+
+    def _end_of(self, opened_at: datetime) -> datetime:
+        """Return when a session that is used now ends, if it is not used again."""
+        return min(now() + self._idle_life, opened_at + self._longest_life)
+
+    async def _pair(self, session: Session) -> TokenPair:
+        principal = await self._authenticator.principal_of(session.id, session.user_id)
         moment = now()
+        life = min(self._tokens.lifetime, session.expires_at - moment)
+        roles = tuple(sorted(principal.roles))
         return TokenPair(
-            access_token=self._tokens.issue(session.user_id, session.id, tuple(roles), moment),
+            access_token=self._tokens.issue(session.user_id, session.id, roles, moment, life),
             refresh_token=self._refresh_token(self._keys[0], session, session.generation),
-            expires_in=int(self._tokens.lifetime.total_seconds()),
+            expires_in=int(life.total_seconds()),
             refresh_expires_in=int((session.expires_at - moment).total_seconds()),
         )
 

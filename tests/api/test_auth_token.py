@@ -228,3 +228,10 @@ async def test_no_secret_reaches_the_log(
     assert "/api/v1/users/me" in written  # requests are logged
     for secret in (CANARY, tokens.access, tokens.refresh, "$argon2id"):
         assert secret not in written
+
+
+async def test_a_client_that_names_itself_by_http_basic_signs_in(client: AsyncClient) -> None:
+    account = await register(client)
+    form = {"grant_type": "password", "username": account.username, "password": account.password}
+    answer = await client.post("/api/v1/auth/token", data=form, auth=("", ""))
+    assert "access_token" in expect(answer, 200)

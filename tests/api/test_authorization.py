@@ -26,6 +26,7 @@ from tests.api.rules import (
     SIGNED_IN,
     WHO,
     found,
+    sent,
 )
 from tests.factories import Tokens, admin, analyst, create_item, expect, new_user
 
@@ -137,13 +138,15 @@ async def world_for(
     owner = world.callers["owner"]
     assert owner
     item = await create_item(client, owner, visibility="private")
-    others = dict(world.others)
+    others = world.others
     for parameter, operation in MADE_BY.items():
         if f"{{{parameter}}}" in name:
             url = f"/api/v1{operation.removeprefix('POST ')}".format(item_id=item["id"])
-            made = await client.post(url, json=BODIES[operation], headers=owner.headers)
-            others[parameter] = expect(made, 201)["id"]
-    return replace(world, item_id=item["id"], others=others)
+            made = await client.post(url, **sent(BODIES[operation]), headers=owner.headers)
+            if made.status_code != 409:  # else they have as many as they may: the last one will do
+                body = expect(made, 201)
+                others[parameter] = body["items"][0]["id"] if "items" in body else body["id"]
+    return replace(world, item_id=item["id"])
 
 
 def documented(app: FastAPI, version: str) -> list[str]:
@@ -169,7 +172,7 @@ async def outcome_with(
     answer = await client.request(
         method,
         f"/api/{version}{world.url(path)}",
-        json=BODIES.get(name, {} if method in ("POST", "PUT", "PATCH") else None),
+        **sent(BODIES.get(name, {} if method in ("POST", "PUT", "PATCH") else None)),
         headers=headers,
     )
     return str(answer.status_code) if answer.status_code in (401, 403, 404) else "P"

@@ -7,7 +7,7 @@ import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient
 
-from tests.factories import Tokens, admin, create_item, register, sign_in
+from tests.factories import Tokens, admin, create_item, new_user, register, sign_in
 
 
 async def signed_in(client: AsyncClient) -> Tokens:
@@ -260,6 +260,15 @@ async def test_v2_speaks_camel_case_and_keeps_metadata(client: AsyncClient) -> N
     )
     assert "metadata" not in old.json()
     assert (await client.get(url)).json()["metadata"] == {"a": {"c": 2, "d": 3}}
+
+
+async def test_metadata_may_speak_of_what_it_must_not_contain(client: AsyncClient) -> None:
+    tokens = await new_user(client)
+    metadata = {"pool": "Infinity edge", "NaN": "is a bread", "escape": "\\u0000"}
+    body = {"name": "Desk", "price": 10, "metadata": metadata}
+    answer = await client.post("/api/v2/items", json=body, headers=tokens.headers)
+    assert answer.status_code == 201
+    assert answer.json()["metadata"] == metadata
 
 
 @pytest.mark.parametrize(

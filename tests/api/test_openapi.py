@@ -1,5 +1,7 @@
 """The OpenAPI documents: complete, consistent, and true of what is answered."""
 
+import json
+import re
 from typing import Any
 
 import pytest
@@ -64,6 +66,11 @@ def test_every_answer_has_a_model(document: Any) -> None:
                 schemas = [each.get("schema") for each in answer.get("content", {}).values()]
                 assert schemas, f"{name} {status}"
                 assert all(schemas), f"{name} {status}"
+
+
+def test_every_reference_leads_somewhere(document: Any) -> None:
+    named = set(re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(document)))
+    assert named <= set(document["components"]["schemas"])
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])

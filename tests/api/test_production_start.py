@@ -41,6 +41,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "DATABASE_URL": settings.database_url.get_secret_value(),
         "REDIS_URL": settings.redis_url.get_secret_value(),
         "RATE_LIMITS_ENABLED": "false",
+        "DATA_DIR": str(settings.data_dir),
         "WEBSOCKET_CONNECTIONS_PER_USER": str(SOCKETS),
     }
 

@@ -45,6 +45,8 @@ async def test_an_operation_keeps_its_schema(
     def holds(case: Any) -> None:
         headers = tokens.headers if RULES[name].startswith("401") else None
         answer = case.call(base_url=server.url, headers=headers, timeout=20)
+        if answer.status_code == 414:  # too long for any URL: it reached no operation
+            return
         case.validate_response(answer, excluded_checks=excluded)
 
     await asyncio.to_thread(holds)

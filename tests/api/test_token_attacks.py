@@ -11,6 +11,7 @@ import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient
 
+from app.clock import now
 from tests.factories import Tokens, expect, new_user
 
 ME = "/api/v1/users/me"
@@ -39,7 +40,8 @@ def signed(app: FastAPI, header: Any, claims: Any) -> str:
     """Sign by the service's own key, so that only the checks of the claims are left."""
     tokens = app.state.resources.authenticator._tokens
     unsigned = compact(header, claims)[:-1]
-    return f"{unsigned}.{b64(tokens._keys.signing_key().sign(unsigned.encode()))}"
+    key = tokens._keys.signing_key(now()).private
+    return f"{unsigned}.{b64(key.sign(unsigned.encode()))}"
 
 
 async def status(client: AsyncClient, token: str | bytes) -> int:

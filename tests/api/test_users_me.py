@@ -22,6 +22,7 @@ async def test_an_account_as_its_owner_sees_it(client: AsyncClient) -> None:
         "roles",
         "is_active",
         "is_verified",
+        "suspended_for",
         "version",
         "updated_at",
     }

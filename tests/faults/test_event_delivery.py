@@ -259,7 +259,7 @@ async def test_after_a_quiet_time_a_client_goes_on_where_it_was(
         await connection.execute(text("UPDATE events SET created_at = now() - interval '2 days'"))
         found = await connection.execute(text("SELECT max(id) FROM events"))
         since = found.scalar_one()
-    await sweep(db, timedelta(days=1))
+    await sweep(db, timedelta(days=1), timedelta(days=400))
     restarted = await make_app()
     assert restarted.state.resources.tail.position == since
     async with db.engine.connect() as undone:  # an id that never comes

@@ -30,6 +30,7 @@ COMMANDS = (
     "serve",
     "migrate",
     "create-admin",
+    "reset-second-factor",
     "seed",
     "openapi",
     "new-resource",
@@ -217,6 +218,21 @@ def test_an_admin_that_cannot_be_is_refused_by_field(
     assert create_admin() == 0
     assert create_admin(email="other@example.com") == 1
     assert capsys.readouterr().err == "This username is taken\n"
+
+
+@pytest.mark.usefixtures("migrated")
+def test_who_has_lost_everything_gets_in_again(capsys: pytest.CaptureFixture[str]) -> None:
+    assert create_admin() == 0
+    with closing(sqlite3.connect("var/kingpost.db")) as connection:
+        connection.execute(
+            "INSERT INTO totp_factors (user_id, sealed_secret, created_at, confirmed_at)"
+            " SELECT id, 'x', created_at, created_at FROM users"
+        )
+        connection.commit()
+        assert main(["reset-second-factor", "ROOT@example.com"]) == 0
+        assert connection.execute("SELECT * FROM totp_factors").fetchall() == []
+    assert main(["reset-second-factor", "nobody"]) == 1
+    assert "no such user" in capsys.readouterr().err
 
 
 def test_seeding_a_production_has_to_be_meant(

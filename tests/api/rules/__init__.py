@@ -34,6 +34,18 @@ class Rules:
     uncalled: frozenset[str] = frozenset()  # they stream for ever, say; held by a test of their own
 
 
+@dataclass(frozen=True)
+class Form:
+    """A body of files, as multipart/form-data: the name and the content of each field's."""
+
+    files: Mapping[str, tuple[str, bytes]]
+
+
+def sent(body: Any) -> dict[str, Any]:
+    """Return how httpx is told to send a body."""
+    return {"files": body.files} if isinstance(body, Form) else {"json": body}
+
+
 def found() -> list[Rules]:
     """Return the rules of every file here."""
     names = [module.name for module in iter_modules(__path__)]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import Unprocessable
-from app.middleware.limits import JsonDepth
+from app.schemas.json_depth import JsonDepth
 
 JSON = st.recursive(
     st.none() | st.integers() | st.text('[]{}"\\a', max_size=6),

@@ -1,0 +1,40 @@
+"""What is known of the request being served, for whoever writes it down: logs, errors, audit."""
+
+from collections.abc import Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+_MAX_USER_AGENT = 300
+
+
+@dataclass(slots=True)
+class RequestContext:
+    """A request as its log line, its errors and the audit log tell of it.
+
+    `credential` is what the caller signed in by, such as `session:12`. Headers and client are those
+    of the ASGI scope; the scope itself would make every request a cycle for the garbage collector.
+    """
+
+    request_id: str
+    started_at: float
+    user_id: int | None = None
+    credential: str | None = None
+    client: tuple[str, int] | None = None
+    headers: Sequence[tuple[bytes, bytes]] = ()
+
+    @property
+    def address(self) -> str | None:
+        """Where the request comes from; behind a trusted proxy, where that says it does."""
+        return self.client[0] if self.client else None
+
+    @property
+    def user_agent(self) -> str | None:
+        """What the client says that it is, cut to 300 printable characters."""
+        for name, value in self.headers:
+            if name == b"user-agent":
+                text = value.decode("latin-1")[:_MAX_USER_AGENT]
+                return "".join(each if each.isprintable() else " " for each in text)
+        return None
+
+
+current_request: ContextVar[RequestContext | None] = ContextVar("kingpost_request", default=None)

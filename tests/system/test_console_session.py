@@ -1,0 +1,103 @@
+"""What the console keeps of a session, in a real Chromium: nothing within reach of a script."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from playwright.async_api import Browser, BrowserContext, Page, expect
+
+from tests.system.browser import Service, chromium, watched_page
+from tests.system.test_console import sign_up
+
+pytestmark = pytest.mark.system
+
+IN_REACH = "JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie])"
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    service = Service(tmp_path_factory.mktemp("console-session"))
+    service.start()
+    yield service
+    service.stop()
+
+
+@pytest.fixture(scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    async with chromium() as browser:
+        yield browser
+
+
+async def another_tab(context: BrowserContext) -> Page:
+    page = await context.new_page()
+    await page.goto("/")
+    return page
+
+
+async def test_no_script_can_read_what_keeps_somebody_signed_in(
+    browser: Browser, service: Service
+) -> None:
+    async with watched_page(browser, service.origin) as watched:
+        page = watched.page
+        await page.goto("/")
+        await sign_up(page, "hedy")
+        (cookie,) = await page.context.cookies()
+        assert (cookie["name"], cookie["path"]) == ("kingpost_refresh", "/api")
+        assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
+        reach = await page.evaluate(IN_REACH)
+        assert cookie["value"] not in reach
+        assert "kpr_" not in reach
+        assert "eyJ" not in reach  # how every JWT begins
+        await page.reload()
+        await expect(page.locator("#who")).to_have_text("hedy")
+        (renewed,) = await page.context.cookies()
+        assert renewed["value"] != cookie["value"]
+        assert watched.errors == []
+
+
+async def test_tabs_follow_one_another(browser: Browser, service: Service) -> None:
+    async with watched_page(browser, service.origin) as watched:
+        first = watched.page
+        await first.goto("/")
+        await sign_up(first, "mary")
+        second = await another_tab(first.context)
+        await expect(second.locator("#who")).to_have_text("mary")
+        await second.get_by_role("button", name="Sign out").click()
+        await expect(first.get_by_role("button", name="Sign in")).to_be_visible()
+        assert await first.context.cookies() == []
+        await sign_up(first, "wells")
+        await expect(second.locator("#who")).to_have_text("wells")
+        assert watched.errors == []
+
+
+async def test_another_sites_page_can_neither_use_nor_spend_it(
+    browser: Browser, service: Service
+) -> None:
+    """The same machine by another name is another site to a browser."""
+    evil = service.origin.replace("127.0.0.1", "localhost")
+    async with watched_page(browser, service.origin) as watched:
+        page = watched.page
+        await page.goto("/")
+        await sign_up(page, "evelyn")
+        before = await page.context.cookies()
+        other = await page.context.new_page()
+        await other.route(
+            f"{evil}/", lambda route: route.fulfill(body="", content_type="text/html")
+        )
+        await other.goto(f"{evil}/")
+        url = f"{service.origin}/api/v1/auth/refresh"
+        await other.evaluate(
+            """url => {
+                const form = document.createElement("form");
+                form.method = "POST";
+                form.action = url;
+                document.body.append(form);
+                form.submit();
+            }""",
+            url,
+        )
+        await other.wait_for_url(url)
+        assert '"status": 200' not in await other.content()
+        assert "access_token" not in await other.content()
+        assert await page.context.cookies() == before
+        await page.reload()
+        await expect(page.locator("#who")).to_have_text("evelyn")
