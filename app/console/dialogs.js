@@ -41,6 +41,7 @@ export function ask({ title, text, fields = [], submit, isDangerous = false, act
     () => done(result),
   );
   dialog.showModal();
+  form.querySelector("input, select, textarea, .cancel").focus();
   return dialog;
 }
 

@@ -44,6 +44,7 @@ export const timeOfDay = (iso) => h("time", { datetime: iso }, clock.format(new 
 
 /** A number of bytes, as people write it. */
 export function bytes(size) {
+  if (size < 1000) return `${size} ${size === 1 ? "byte" : "bytes"}`;
   const units = ["byte", "kilobyte", "megabyte", "gigabyte"];
   const power = Math.min(Math.floor(Math.log10(Math.max(size, 1)) / 3), units.length - 1);
   const options = { style: "unit", unit: units[power], unitDisplay: "short", maximumSignificantDigits: 3 };

@@ -87,7 +87,8 @@ export async function attempt(place, action) {
 function show(place, problem) {
   let first = null;
   for (const [path, message] of problem.fields ?? []) {
-    const input = place.querySelector(`[name="${CSS.escape(path.split(".")[0])}"]`);
+    const name = path.split(".")[0].replace(/_([a-z])/g, (_, letter) => letter.toUpperCase());
+    const input = place.querySelector(`[name="${CSS.escape(name)}"]`);
     if (!input || input.hasAttribute("aria-invalid")) continue;
     const text = document.createElement("p");
     text.className = "error";

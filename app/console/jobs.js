@@ -89,8 +89,8 @@ function jobRow(job, refresh) {
 
 const hasRejected = (job) => job.kind === "items.import" && (job.result ?? job.detail)?.rejected > 0;
 
-/** What a job tells of itself, where it is numbers and words: "imported 12, rejected 1". */
+/** What a job counts: "lines 12, rejected 1". */
 function counts(detail) {
-  const plain = Object.entries(detail ?? {}).filter(([, value]) => ["number", "string"].includes(typeof value));
+  const plain = Object.entries(detail ?? {}).filter(([, value]) => typeof value === "number");
   return plain.length ? plain.map(([name, value]) => `${name.replaceAll("_", " ")} ${value}`).join(", ") : null;
 }

@@ -9,6 +9,7 @@
  *     onEvent: (event, channel) => { … },     // {id, type, time, subject, data}
  *     onState: (state) => { … },              // "connecting" | "live" | "offline"
  *     onGap: () => { … },                     // away for too long: load everything anew
+ *     onRefused: async () => { … },           // the token is refused: get another one
  *   });
  *   live.renew();                             // after `token` has a newer one
  *   live.restart();                           // after somebody signed in or out
@@ -21,6 +22,7 @@
 
 const FIRST_PAUSE = 500; // milliseconds
 const LONGEST_PAUSE = 30_000;
+const POLICY_VIOLATION = 1008; // the token is no good any more, or the person is not welcome
 const SILENCE = 60_000; // the service pings more often, but browsers do not show it: ask by ourselves
 
 export function connect(options) {
@@ -39,7 +41,7 @@ class Connection {
   #isClosed = false;
 
   constructor(options) {
-    this.#options = { origin: location.origin, onEvent() {}, onState() {}, onGap() {}, onMessage() {}, ...options };
+    this.#options = { origin: location.origin, onEvent() {}, onState() {}, onGap() {}, onMessage() {}, onRefused() {}, ...options };
     addEventListener("online", this.#now);
     addEventListener("offline", this.#lost);
     this.#open();
@@ -103,7 +105,11 @@ class Connection {
     socket.onmessage = ({ data }) => {
       if (generation === this.#generation) this.#take(JSON.parse(data));
     };
-    socket.onclose = () => this.#retry(generation);
+    socket.onclose = async ({ code }) => {
+      const isRefused = code === POLICY_VIOLATION && generation === this.#generation;
+      if (isRefused) await Promise.resolve(this.#options.onRefused()).catch(() => {});
+      this.#retry(generation);
+    };
   }
 
   #take(message) {

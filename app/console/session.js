@@ -14,6 +14,7 @@ let access = null; // {token, until}
 let renewing = null; // one renewal at a time: a refresh token is good once
 let timer = 0;
 let user = null;
+let isLeaving = false; // the socket is closed before the answer to signing out is here
 const listeners = new Set();
 let renewed = () => {};
 
@@ -86,7 +87,12 @@ export async function signUp(account) {
 
 /** Only the service can take the cookie back: without an answer nobody is signed out. */
 export async function signOut() {
-  await fetch(`${AUTH}/logout`, { method: "POST", headers: await authorization() });
+  isLeaving = true;
+  try {
+    await fetch(`${AUTH}/logout`, { method: "POST", headers: await authorization() });
+  } finally {
+    isLeaving = false;
+  }
   end();
 }
 
@@ -120,6 +126,7 @@ export async function authorization() {
 /** The service refused the token: get another one, or learn that the session has ended. */
 export async function refused() {
   access = null;
+  if (isLeaving) return false;
   try {
     await renew();
   } catch (problem) {

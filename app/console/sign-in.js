@@ -49,14 +49,13 @@ async function signInOrUp({ email, username, password, confirmPassword }) {
 }
 
 function askCode(challenge) {
-  const dialog = ask({
+  ask({
     title: "Second factor",
     text: "Enter the six digits that your authenticator app shows now, or a recovery code.",
     fields: [field("Code", { name: "code", autocomplete: "one-time-code", spellcheck: "false" })],
     submit: "Sign in",
     action: ({ code }) => session.answerChallenge(challenge, code),
   });
-  dialog.querySelector("input").focus();
 }
 
 function askForMail() {

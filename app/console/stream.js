@@ -29,6 +29,7 @@ export function start() {
   const live = connect({
     channels: () => (session.account() ? ["items", "jobs", "me"] : ["items"]),
     token: session.token,
+    onRefused: session.refused,
     onEvent: (event) => listeners.forEach((each) => each(event)),
     onGap: () => gaps.forEach((each) => each()),
     onState(state) {

@@ -42,7 +42,7 @@ function importItems() {
     async action({ file, dryRun, atomic }) {
       if (!file.name) throw new Error("Choose a file first.");
       const format = /\.csv$/i.test(file.name) ? "csv" : "ndjson";
-      const query = new URLSearchParams({ format, atomic: Boolean(atomic), dryRun: Boolean(dryRun) });
+      const query = new URLSearchParams({ format, atomic: Boolean(atomic), dry_run: Boolean(dryRun) });
       return http.post(`/items/import?${query}`, file);
     },
     done: follow,

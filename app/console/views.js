@@ -28,8 +28,10 @@ function go() {
   $("place").replaceChildren();
   document.title = name ? `${places.get(name).title} · Kingpost` : "Kingpost console";
   for (const link of document.querySelectorAll("[data-place]")) {
-    if (link.dataset.place === name) link.setAttribute("aria-current", "page");
+    const isHere = link.dataset.place === name;
+    if (isHere) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
+    if (isHere) link.scrollIntoView({ block: "nearest", inline: "center" }); // on a phone they scroll
   }
   if (name) show(places.get(name));
   if (!hasMoved) return;

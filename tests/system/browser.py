@@ -89,19 +89,37 @@ async def watched_page(browser: Browser, origin: str, **options: Any) -> AsyncIt
 class Service:
     """`kingpost serve` with an embedded database in a folder of its own."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, **settings: str) -> None:
+        self.folder = folder
         self._port = free_port()
         self.origin = f"http://127.0.0.1:{self._port}"
+        self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        plain = {k: v for k, v in os.environ.items() if not k.startswith(("DATABASE_", "REDIS_"))}
+        ours = {"PYTHONPATH": str(_ROOT), "PORT": str(self._port), "PUBLIC_URL": self.origin}
+        return {**plain, **ours, **self._settings}
+
+    def add_admin(self, username: str, password: str) -> None:
+        """Make an admin as an operator does."""
+        account = ["--username", username, "--email", f"{username}@example.com"]
+        subprocess.run(
+            [sys.executable, "-m", "app.cli", "create-admin", *account, "--password-stdin"],
+            cwd=self.folder,
+            env=self._environment,
+            input=password.encode(),
+            stdout=subprocess.DEVNULL,
+            check=True,
+        )
 
     def start(self) -> None:
         """Start it and wait until it is ready."""
-        plain = {k: v for k, v in os.environ.items() if not k.startswith(("DATABASE_", "REDIS_"))}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "app.cli", "serve"],
-            cwd=self._folder,
-            env={**plain, "PYTHONPATH": str(_ROOT), "PORT": str(self._port)},
+            cwd=self.folder,
+            env=self._environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

@@ -66,6 +66,7 @@ async def test_tabs_follow_one_another(browser: Browser, service: Service) -> No
         assert await first.context.cookies() == []
         await sign_up(first, "wells")
         await expect(second.locator("#who")).to_have_text("wells")
+        watched.forgive("status of 422")  # a tab's socket may learn of it first, and ask again
         assert watched.errors == []
 
 
