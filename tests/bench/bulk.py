@@ -1,4 +1,4 @@
-"""`python -m tests.bench.bulk`: exports and imports beside what the database alone can do.
+"""Exports and imports beside what the database alone can do, and lists of a million items.
 
 The floor of an export is `COPY … TO STDOUT` of the same columns to a bare driver; that of an import
 is `INSERT … SELECT` of the same rows and events into the same tables with all their indexes.
@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import os
 import secrets
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -26,7 +27,7 @@ from tests.factories import Tokens, expect, new_user
 from tests.processes import Service, gunicorn
 from tests.services import start_postgres, start_redis
 
-_PAGE = Path("docs/import-export.md")
+_PAGE = Path("docs/performance.md")
 _BEGIN, _END = "<!-- bulk: begin -->", "<!-- bulk: end -->"
 _ITEMS = """
     SELECT id, owner_id, name, description, price_cents, discount_basis_points, tags, visibility,
@@ -48,6 +49,17 @@ _FILL = (
       FROM events WHERE owner_id = $1 AND kind = 'item.created'
     """,
 )
+# A million items that anyone may read, one in 500 with a tag and one in 1,000 with a word.
+_MANY = 1_000_000
+_READS = 300
+_GROW = """
+    INSERT INTO items (owner_id, name, price_cents, tags, visibility, metadata, created_at,
+                       updated_at, search_text)
+    SELECT $1, 'Item ' || md5(n::text), 100 + n::bigint * 7919 % 1000000,
+           ARRAY['tag' || n % 500, 'common'], 'public', '{}', now() - n * interval '1 second',
+           now(), 'item common word' || n % 1000
+      FROM generate_series(1, $2::int) n
+"""
 _LINE = '{"name":"Item %d","description":"%s","price":%d.5,"tags":["office","wood"]}\n'
 _WORDS = "Solid oak, oiled, with a drawer on either side. "
 
@@ -126,7 +138,46 @@ async def _measure(service: Service, url: str, count: int) -> str:
                 lambda f=text_format, c=coding: _export(client, third, f, c),  # type: ignore[misc]
                 count / out,
             )
+        rows += await _lists(service, client, url, owner)
     return "\n".join(rows)
+
+
+async def _lists(service: Service, client: httpx.AsyncClient, url: str, owner: Tokens) -> list[str]:
+    """Measure what lists of a million items cost, the first page and the 10,000th."""
+    connection = await asyncpg.connect(url)
+    await connection.execute(_GROW, owner.account.id, _MANY, timeout=3600)
+    await connection.execute("VACUUM ANALYZE items", timeout=3600)
+    await connection.close()
+    rows = [
+        "",
+        f"| of {_MANY:,} items, v2 | server CPU µs | median ms |",
+        "|---|---|---|",
+    ]
+    for name, query in {
+        "first page of 20": "",
+        "page 10,000, by cursor": f"cursor={await _cursor_of_page(client, 10_000)}",
+        "by name, first page": "sort=name",
+        "one word of 1,000": "q=word77",
+        "one tag of 500": "tag=tag77",
+        "price in a range": "min_price=5000&max_price=5001",
+    }.items():
+        taken, cpu = [], service.cpu_seconds()
+        for _ in range(_READS):
+            started = time.perf_counter()
+            expect(await client.get(f"/api/v2/items?{query}"), 200)
+            taken.append(time.perf_counter() - started)
+        micros = (service.cpu_seconds() - cpu) / _READS * 1e6
+        rows.append(f"| {name} | {micros:,.0f} | {statistics.median(taken) * 1000:.1f} |")
+    return rows
+
+
+async def _cursor_of_page(client: httpx.AsyncClient, number: int) -> str:
+    """Walk there by large pages: a cursor names a place, however somebody came to it."""
+    cursor = ""
+    for _ in range((number - 1) * 20 // 100):
+        page = expect(await client.get(f"/api/v2/items?limit=100{cursor}"), 200)
+        cursor = f"&cursor={page['nextCursor']}"
+    return cursor.removeprefix("&cursor=")
 
 
 async def _seconds(
