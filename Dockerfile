@@ -19,7 +19,8 @@ LABEL org.opencontainers.image.title="Kingpost" \
       org.opencontainers.image.description="A production REST API service" \
       org.opencontainers.image.licenses="MIT"
 RUN groupadd --gid 10001 kingpost \
-    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin kingpost
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin kingpost \
+    && install --directory --owner=10001 --group=10001 --mode=0700 /var/lib/kingpost
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build /opt/kingpost /opt/kingpost
 WORKDIR /opt/kingpost
@@ -29,6 +30,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     ENVIRONMENT=production \
     LOG_FORMAT=json \
+    DATA_DIR=/var/lib/kingpost \
     PORT=8000
 USER 10001:10001
 EXPOSE 8000

@@ -39,6 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return 0
             case "settings":
                 return _print_settings(as_env=options.env)
+            case "doctor":
+                from app.commands import doctor
+
+                return doctor.run(options)
             case "new-resource":
                 return _new_resource(options.name, options.fields, options.plural)
             case _:
@@ -132,6 +136,8 @@ def _parser() -> argparse.ArgumentParser:
     resource.add_argument("--plural", help="where adding an s is not right")
     reference = commands.add_parser("settings", help="print every setting with its default")
     reference.add_argument("--env", action="store_true", help="as .env.example")
+    doctor = commands.add_parser("doctor", help="look for what is wrong, and say how to mend it")
+    doctor.add_argument("--json", action="store_true", help="as data")
     commands.add_parser("version", help="print the version")
     return parser
 

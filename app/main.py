@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import Depends, FastAPI
+from fastapi.telemetry import TelemetryConfig
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
@@ -27,9 +28,11 @@ from app.middleware.problems import ErrorBoundary, install_exception_handlers
 from app.middleware.rate_limit_headers import RateLimitHeaders
 from app.middleware.request_context import RequestContextMiddleware
 from app.middleware.security_headers import SecurityHeaders
+from app.middleware.traced_route import TracedRoute
 from app.middleware.versions import VERSIONS, VersionNegotiation
 from app.observability.logging import configure_logging
 from app.observability.metrics import Metrics
+from app.observability.tracing import Tracing, current_trace_id, open_tracing
 from app.resources import open_resources
 from app.routers import (
     addresses,
@@ -85,11 +88,12 @@ def create_app(settings: Settings) -> FastAPI:
     """Return the whole service for these settings; its lifespan opens what it holds."""
     configure_logging(settings, context=_log_context)
     process_metrics = Metrics(VERSION)
+    tracing = open_tracing(settings, VERSION)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with (
-            open_resources(settings, process_metrics) as resources,
+            open_resources(settings, process_metrics, tracing) as resources,
             jobs_beside_requests(resources),
         ):
             app.state.resources = resources
@@ -100,6 +104,7 @@ def create_app(settings: Settings) -> FastAPI:
         version=VERSION,
         lifespan=lifespan,
         middleware=_middleware(settings, process_metrics),
+        telemetry=_telemetry(tracing),
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
@@ -117,11 +122,12 @@ def create_worker_app(settings: Settings) -> FastAPI:
     """Return what `kingpost worker` serves to operators, while its lifespan runs the jobs."""
     configure_logging(settings, context=_log_context)
     process_metrics = Metrics(VERSION)
+    tracing = open_tracing(settings, VERSION)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with (
-            open_resources(settings, process_metrics) as resources,
+            open_resources(settings, process_metrics, tracing) as resources,
             jobs_of_worker(resources),
         ):
             app.state.resources = resources
@@ -130,6 +136,7 @@ def create_worker_app(settings: Settings) -> FastAPI:
     app = FastAPI(
         lifespan=lifespan,
         middleware=[Middleware(RequestContextMiddleware), Middleware(ErrorBoundary)],
+        telemetry=_telemetry(tracing),
         openapi_url=None,
     )
     install_exception_handlers(app)
@@ -146,6 +153,7 @@ def _middleware(settings: Settings, process_metrics: Metrics) -> list[Middleware
         # Who is calling, before anything is noted of it.
         Middleware(ProxyHeadersMiddleware, trusted_hosts=list(settings.trusted_proxies)),
         # What is noted of every answer, whoever gives it.
+        *([Middleware(TracedRoute)] if settings.otlp_endpoint else []),
         Middleware(RequestContextMiddleware),
         Middleware(AccessLog),
         Middleware(RequestMetrics, metrics=process_metrics),
@@ -203,10 +211,24 @@ def _add_routes(app: FastAPI) -> None:
 
 
 def _log_context() -> dict[str, Any]:
-    context = current_request.get()
+    context, trace_id = current_request.get(), current_trace_id()
+    trace = {"trace_id": trace_id} if trace_id else {}
     if context is None:
-        return {}
-    return {"request_id": context.request_id, "user_id": context.user_id}
+        return trace
+    return {"request_id": context.request_id, "user_id": context.user_id, **trace}
+
+
+def _telemetry(tracing: Tracing | None) -> TelemetryConfig:
+    """Return what FastAPI itself traces: requests and sockets, and neither probes nor scrapes."""
+    return {
+        "tracing": tracing is not None,
+        "tracer_provider": tracing.provider if tracing else None,
+        "operation_spans": False,
+        "metrics": False,
+        "logs": False,
+        "auto_configure": False,
+        "exclude": lambda scope: scope["path"].startswith(("/health", "/metrics")),
+    }
 
 
 def __getattr__(name: str) -> Any:

@@ -24,6 +24,7 @@ from app.events.invalidation import forget_changed
 from app.events.presence import Presence
 from app.events.tail import EventTail
 from app.observability.metrics import Metrics
+from app.observability.tracing import Tracing
 from app.security.key_files import read_keys
 from app.security.keys import KeyRing, SigningKey, keys_of_secrets, outlives
 from app.security.links import LinkSigner
@@ -90,6 +91,7 @@ class Resources:
     webhooks: Webhooks
     webhook_secrets: WebhookSecrets
     webhook_loop: WebhookLoop
+    tracing: Tracing | None
     version: str = VERSION
     is_draining: bool = False
     started_at: float = field(default_factory=time.monotonic)
@@ -105,10 +107,12 @@ class Resources:
 
 
 @asynccontextmanager
-async def open_resources(settings: Settings, metrics: Metrics) -> AsyncIterator[Resources]:
+async def open_resources(
+    settings: Settings, metrics: Metrics, tracing: Tracing | None = None
+) -> AsyncIterator[Resources]:
     """Open everything, run what runs beside the requests, and close it all in reverse."""
     async with AsyncExitStack() as stack:
-        resources = _build(settings, metrics, stack)
+        resources = _build(settings, metrics, stack, tracing)
         await resources.tail.start()
         tasks = [
             asyncio.create_task(run, name=name)
@@ -179,15 +183,21 @@ async def _follow_keys(resources: Resources) -> None:
         await signing_keys.follow(folder, resources.keys, of_secrets, on_change)
 
 
-def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resources:
+def _build(
+    settings: Settings, metrics: Metrics, stack: AsyncExitStack, tracing: Tracing | None
+) -> Resources:
+    if tracing:
+        tracing.start()
+        stack.push_async_callback(tracing.close)
     secret, previous_secret = secrets_of(settings)
     secrets_known = [secret, *([previous_secret] if previous_secret else [])]
-    db = Database(settings)
+    db = Database(settings, trace=tracing.statement if tracing else None)
     stack.push_async_callback(db.close)
     snapshots = Snapshots(settings)
     stack.push_async_callback(snapshots.close)
     redis = open_redis(settings)
     if redis is not None:
+        redis.trace = tracing.command if tracing else None
         stack.push_async_callback(redis.close)
     cache = open_cache(
         redis, on_lookup=lambda name, outcome: metrics.cache_lookups.labels(name, outcome).inc()
@@ -223,12 +233,14 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
     )
     tail.listen_early(lambda events: forget_changed(authenticator, events))
     hub = Hub(db, pubsub, tail, authenticator, Presence(redis), settings, metrics)
-    tail.listen(hub.deliver)
+    tail.listen(tracing.events(hub.deliver) if tracing else hub.deliver)
+    metrics.pool_limit.set(settings.database_pool_size)
     metrics.refresh_with(lambda: _read_pool(metrics, db))
     limiter = RateLimiter(redis, on_refusal=lambda name: metrics.rate_limited.labels(name).inc())
     post = Post(Sealer(secrets_known, "mail"), limiter, _mails_to_one(settings))
     forget_user = authenticator.forget_user
     sender = WebhookSender(is_allowed=_anywhere if settings.webhooks_allow_private else is_public)
+    sender.trace = tracing.webhook if tracing else None
     stack.callback(sender.close)
     webhook_secrets = WebhookSecrets(db, Sealer(secrets_known, "webhooks"))
     webhooks = Webhooks(db, sender, webhook_secrets, settings)
@@ -288,6 +300,7 @@ def _build(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Resou
         webhooks=webhooks,
         webhook_secrets=webhook_secrets,
         webhook_loop=webhook_loop,
+        tracing=tracing,
     )
 
 

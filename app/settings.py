@@ -58,6 +58,7 @@ MIN_SECRET_BYTES = 32  # RFC 7518, section 3.2: an HS256 key has at least 256 bi
 _ORIGIN = re.compile(r"\*|https?://[^/\s,?#]+")
 _SENDER = re.compile(r"[^<>@,;:\"\r\n]*<[^<>@\s]+@[^<>@\s]+>|[^<>@\s]+@[^<>@\s]+")
 _PUBLIC_URL = re.compile(r"https?://[^/\s,?#@]+")
+_HTTP_URL = re.compile(r"https?://[^\s,?#@]+")
 _LIMIT = r"\s*\d+\s*(/|\s+per\s+)\s*(\d+\s*)?(second|minute|hour|day|month|year)s?\s*"
 _LIMITS = re.compile(rf"{_LIMIT}([;,|]{_LIMIT})*", re.IGNORECASE)
 _POSTGRES = ("postgres://", "postgresql://", "postgresql+asyncpg://")
@@ -107,6 +108,16 @@ class Settings(BaseSettings):
         ge=0,
         le=15,
         description="Seconds that /health/ready answers 503 before the socket closes.",
+    )
+
+    # ── Traces ───────────────────────────────────────────────────────────────────────────────
+    otlp_endpoint: str | None = Field(
+        None,
+        description="Where traces are sent by OTLP over HTTP, such as http://collector:4318. "
+        "Unset: none are made.",
+    )
+    trace_sample_ratio: float = Field(
+        0.1, ge=0, le=1, description="Share of the requests that are traced."
     )
 
     # ── Database ─────────────────────────────────────────────────────────────────────────────
@@ -406,6 +417,8 @@ class Settings(BaseSettings):
             yield "PUBLIC_URL must be an origin, such as https://api.example.com"
         for fault in faults(self.oidc_providers, https_only=self.is_production):
             yield f"OIDC_PROVIDERS: {fault}"
+        if self.otlp_endpoint is not None and not _HTTP_URL.fullmatch(self.otlp_endpoint):
+            yield "OTLP_ENDPOINT must begin with http:// or https://"
         for proxy in self.trusted_proxies:
             if proxy != "*" and not _is_network(proxy):
                 yield f"TRUSTED_PROXIES: {proxy} is no address or network, such as 10.0.0.0/8"

@@ -6,6 +6,7 @@ umask 077
 mkdir -p secrets
 cd secrets
 [ -s secret_key ] || openssl rand -hex 32 > secret_key
+[ -s grafana_password ] || openssl rand -hex 16 > grafana_password
 [ -s postgres_password ] || openssl rand -hex 24 > postgres_password
 [ -s database_url ] ||
     printf 'postgresql://kingpost:%s@postgres:5432/kingpost' "$(cat postgres_password)" > database_url
@@ -13,4 +14,4 @@ cd secrets
     -addext subjectAltName=DNS:localhost,IP:127.0.0.1 -keyout tls.key -out tls.crt 2>/dev/null
 # Read in the containers by users of their own.
 chmod 755 .
-chmod 644 secret_key database_url postgres_password tls.crt tls.key
+chmod 644 secret_key database_url postgres_password grafana_password tls.crt tls.key

@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, NullPool
 from sqlalchemy.util import await_only
 
-from app.adapters.driver import DRIVER_ERRORS, DirectConnection
+from app.adapters.driver import DRIVER_ERRORS, Begin, DirectConnection, trace_statements
 from app.errors import DatabaseUnavailable
 from app.settings import Settings
 
@@ -97,8 +97,10 @@ def _open_unit() -> UnitOfWork | None:
 class Database:
     """The engine of one process and the two ways to use it."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, trace: Begin | None = None) -> None:
         self.engine = create_engine(settings)
+        if trace:
+            trace_statements(self.engine, trace)
         self._is_direct = self.engine.dialect.name == "postgresql" and not (
             settings.database_pgbouncer  # the driver's own statements are not named for it
         )

@@ -5,13 +5,14 @@ through a greenlet, a context and a cursor for each execution: 160 µs become 45
 key. It serves PostgreSQL on autocommit connections; everything else takes SQLAlchemy's own way.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import asyncpg
-from sqlalchemy import Executable
+from sqlalchemy import Executable, event
 from sqlalchemy.engine import Connection as SyncConnection
-from sqlalchemy.engine.interfaces import Dialect
+from sqlalchemy.engine.interfaces import Dialect, ExceptionContext
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import PoolProxiedConnection
 from sqlalchemy.util import greenlet_spawn
@@ -23,9 +24,28 @@ DRIVER_ERRORS = (
     ConnectionError,
 )
 
+# Begins the span of a statement; None where nothing is traced. What it returns ends it.
+End = Callable[[BaseException | None], None]
+Begin = Callable[[str], End | None]
+_TRACE = "kingpost_trace"  # the execution option that holds it
+_SPAN = "kingpost_span"
+
 Parameters = Mapping[str, Any]
 Rows = Sequence[Sequence[Any]]
 _Convert = Callable[[Any], Any]
+
+
+@contextmanager
+def ended(end: End | None) -> Iterator[None]:
+    """End a span with the block, however that ends."""
+    try:
+        yield
+    except BaseException as error:
+        if end:
+            end(error)
+        raise
+    if end:
+        end(None)
 
 
 class _Compiled:
@@ -112,6 +132,13 @@ class DirectConnection(AsyncConnection):
         known = _compiled.get(id(statement))
         if known is None:
             known = _compiled[id(statement)] = _Compiled(statement, self.dialect)
+        begin: Begin | None = self.sync_engine.get_execution_options().get(_TRACE)
+        if begin is None:
+            return await self._run(known, parameters)
+        with ended(begin(known.sql)):
+            return await self._run(known, parameters)
+
+    async def _run(self, known: _Compiled, parameters: Parameters) -> Rows:
         driver: asyncpg.Connection = self._pooled.driver_connection
         try:
             return known.rows(await driver.fetch(known.sql, *known.arguments(parameters)))
@@ -139,3 +166,29 @@ async def fetch(connection: AsyncConnection, statement: Executable, parameters: 
     if isinstance(connection, DirectConnection):
         return await connection.fetch(statement, parameters)
     return (await connection.execute(statement, parameters)).all()
+
+
+def trace_statements(engine: AsyncEngine, begin: Begin) -> None:
+    """Have `begin` called with each statement that the engine runs, on either way."""
+    engine.update_execution_options(**{_TRACE: begin})
+
+    def before(*arguments: Any) -> None:
+        connection, _, sql, *_ = arguments
+        connection.info[_SPAN] = begin(sql)
+
+    def after(*arguments: Any) -> None:
+        _end(arguments[0], None)
+
+    def failed(context: ExceptionContext) -> None:
+        if context.connection is not None:
+            _end(context.connection, context.original_exception)
+
+    event.listen(engine.sync_engine, "before_cursor_execute", before)
+    event.listen(engine.sync_engine, "after_cursor_execute", after)
+    event.listen(engine.sync_engine, "handle_error", failed)
+
+
+def _end(connection: SyncConnection, error: BaseException | None) -> None:
+    end: End | None = connection.info.pop(_SPAN, None)
+    if end:
+        end(error)

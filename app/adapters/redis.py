@@ -18,6 +18,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from app.adapters.driver import End, ended
 from app.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -143,6 +144,7 @@ class RedisLink:
         )
         self.client: Redis = Redis.from_pool(self.pool)
         self.timeout = timeout
+        self.trace: Callable[[Callable[..., object]], End | None] | None = None
         self.breaker = breaker or Breaker()
         self._listeners = ConnectionPool.from_url(
             url,
@@ -162,6 +164,12 @@ class RedisLink:
         """
         if not self.breaker.admits():
             raise RedisAway("the breaker is open")
+        if self.trace is None:
+            return await self._run(operation)
+        with ended(self.trace(operation)):
+            return await self._run(operation)
+
+    async def _run(self, operation: Callable[[Redis], Awaitable[T]]) -> T:
         try:
             async with Deadline(self.timeout):
                 result = await operation(self.client)

@@ -8,6 +8,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -67,6 +68,7 @@ class WebhookSender:
         self._resolve = resolve or self._look_up
         self._tls = tls
         self._deadline = deadline
+        self.trace: Callable[[str], AbstractContextManager[Mapping[str, str]]] | None = None
         self._threads: ThreadPoolExecutor | None = None
 
     def close(self) -> None:
@@ -115,6 +117,18 @@ class WebhookSender:
         Raises:
             Undeliverable: there was no whole answer within the deadline.
         """
+        if self.trace is None:
+            return await self._post(connection, to, headers, body)
+        with self.trace(to.host) as traced:
+            return await self._post(connection, to, {**headers, **traced}, body)
+
+    async def _post(
+        self,
+        connection: "httpx.AsyncHTTPTransport",
+        to: Destination,
+        headers: Mapping[str, str],
+        body: bytes,
+    ) -> Answer:
         try:
             async with asyncio.timeout(self._deadline):
                 found = await self.addresses(to.host, to.port)

@@ -24,6 +24,7 @@ _QUEUE = "kingpost:jobs"
 _FUNCTION = "run"
 _LOOK_EVERY = 0.2  # seconds; arq asks Redis this often
 _PAUSE = 1.0  # seconds before asking a Redis again that was away
+_SIGN_OF_LIFE_EVERY = 5  # seconds; it lapses a second later, and `kingpost doctor` looks for it
 _LONGEST_RUN = 24 * 3600  # seconds; each job has a deadline of its own
 
 
@@ -92,6 +93,7 @@ async def consume(url: str, run: Callable[[int], Awaitable[None]], *, at_once: i
             keep_result=0,
             poll_delay=_LOOK_EVERY,
             health_check_key="kingpost:jobs:health",
+            health_check_interval=_SIGN_OF_LIFE_EVERY,
             job_serializer=_dumps,
             job_deserializer=json.loads,
             log_results=False,

@@ -39,6 +39,7 @@ class Metrics:
         ]
         self.in_progress = _gauge(registry, "http_requests_in_progress", "Requests being served.")
         self.pool_size = _gauge(registry, "db_pool_connections", "Open database connections.")
+        self.pool_limit = _gauge(registry, "db_pool_limit", "Connections that may be open.")
         self.pool_in_use = _gauge(registry, "db_pool_in_use", "Database connections lent out.")
         self.cache_lookups = Counter(
             "cache_lookups", "Lookups in the cache.", ["namespace", "outcome"], registry=registry

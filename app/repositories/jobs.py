@@ -18,6 +18,7 @@ from app.events import outbox
 from app.events.outbox import EventDraft
 from app.models.events import Audience, EventKind
 from app.models.jobs import Job, JobStatus, jobs
+from app.observability.tracing import TRACEPARENT, current_traceparent
 
 _UNFINISHED = jobs.c.status.in_([JobStatus.QUEUED, JobStatus.RUNNING])
 _LONGEST_ERROR = 2000  # characters
@@ -50,12 +51,14 @@ class JobRepository:
         While a job of the same key is unfinished, there is no second one: its id is returned.
         """
         moment = now()
+        traceparent = current_traceparent()
+        trace = {TRACEPARENT: traceparent} if traceparent else {}
         is_postgres = self._connection.dialect.name == "postgresql"
         statement = (
             (postgresql.insert if is_postgres else sqlite.insert)(jobs)
             .values(
                 kind=kind,
-                arguments=dict(arguments or {}),
+                arguments={**(arguments or {}), **trace},
                 owner_id=owner_id,
                 key=key,
                 status=JobStatus.QUEUED,

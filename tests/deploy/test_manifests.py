@@ -18,7 +18,7 @@ MANIFESTS = [
         document, id=f"{path.parent.name}/{document['kind']}/{document['metadata']['name']}"
     )
     for path in sorted(K8S.rglob("*.yaml"))
-    if path.name != "kustomization.yaml"
+    if path.name != "kustomization.yaml" and "components" not in path.parts  # not Kubernetes' own
     for document in yaml.safe_load_all(path.read_text(encoding="utf-8"))
 ]
 

@@ -45,6 +45,9 @@ async def test_what_is_in_flight_finishes(production: Production, settings: Sett
 
 @pytest.mark.parametrize("production", [{"DRAIN_SECONDS": "5"}], indirect=True)
 async def test_it_stops_being_ready_before_the_socket_closes(production: Production) -> None:
+    async with asyncio.timeout(20):  # one that has not started yet has nothing to finish
+        while production.service.log().count("Application startup complete") < 2:
+            await asyncio.sleep(0.02)
     production.service.process.send_signal(signal.SIGTERM)
     started = time.monotonic()
     answers: list[tuple[float, int, int]] = []

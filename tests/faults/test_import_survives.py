@@ -59,7 +59,8 @@ async def test_an_import_goes_on_after_its_process_was_killed(
                         os.kill(service.workers[0], signal.SIGKILL)
                     await asyncio.sleep(0.05)
             assert kills
-            assert (job["status"], job["result"]["accepted"]) == ("succeeded", COUNT)
+            assert job["status"] == "succeeded", job
+            assert job["result"]["accepted"] == COUNT
             params: dict[str, str | int] = {"owner_id": owner.account.id, "format": "csv"}
             exported = await client.get("/api/v1/items/export", params=params)
             names = [record.split(",", 2)[1] for record in exported.text.splitlines()[1:]]

@@ -16,6 +16,8 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import text
 
+from app.doctor import peers
+from app.doctor.finding import Verdict
 from app.models.jobs import Job
 from app.repositories.jobs import JobRepository
 from app.settings import Settings
@@ -187,3 +189,23 @@ async def test_a_stopped_worker_gives_back_what_it_cannot_finish(
         assert await asyncio.to_thread(found.end, signal.SIGTERM) in (0, -signal.SIGTERM)
     job = await job_of(app, job_id)
     assert (job.status, job.attempts, job.forgiven) == ("queued", 1, 1)
+
+
+async def test_the_doctor_tells_a_worker_that_lives_from_one_that_was_killed(
+    make_settings: MakeSettings,
+) -> None:
+    settings = make_settings(run_jobs="worker")
+
+    async def becomes(verdict: Verdict) -> None:
+        async with asyncio.timeout(20):
+            while True:
+                found = {each.check: each.verdict async for each in peers.examine(settings)}
+                if found["worker"] is verdict:
+                    return
+                await asyncio.sleep(0.1)
+
+    await becomes(Verdict.WRONG)
+    with worker(settings) as process:
+        await becomes(Verdict.OK)
+        process.end(signal.SIGKILL)
+        await becomes(Verdict.WRONG)
