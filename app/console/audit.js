@@ -10,7 +10,7 @@ const TYPING = 250; // milliseconds
 export function show(section) {
   const filters = h(
     "form",
-    { class: "filters", "aria-label": "Audit log" },
+    { class: "filters narrow", "aria-label": "Audit log" },
     field("By user number", { name: "actorId", type: "number", min: 1, inputmode: "numeric" }),
     field("Kind", { name: "kind", autocomplete: "off", placeholder: "sign_in.failed" }),
     field("Of what", { name: "object", autocomplete: "off", placeholder: "user:7" }),

@@ -39,6 +39,7 @@ class Connection {
   #socket = null;
   #stream = null;
   #isClosed = false;
+  #isRefused = false;
 
   constructor(options) {
     this.#options = { origin: location.origin, onEvent() {}, onState() {}, onGap() {}, onMessage() {}, onRefused() {}, ...options };
@@ -61,6 +62,7 @@ class Connection {
   /** Connect anew, as whoever is signed in now. */
   restart() {
     this.#attempts = 0;
+    this.#isRefused = false;
     this.#end();
     this.#open();
   }
@@ -88,6 +90,8 @@ class Connection {
     this.#options.onState("connecting");
     let token = null;
     try {
+      if (this.#isRefused) await this.#options.onRefused();
+      this.#isRefused = false;
       token = await this.#options.token();
     } catch {
       this.#retry(generation);
@@ -105,9 +109,8 @@ class Connection {
     socket.onmessage = ({ data }) => {
       if (generation === this.#generation) this.#take(JSON.parse(data));
     };
-    socket.onclose = async ({ code }) => {
-      const isRefused = code === POLICY_VIOLATION && generation === this.#generation;
-      if (isRefused) await Promise.resolve(this.#options.onRefused()).catch(() => {});
+    socket.onclose = ({ code }) => {
+      if (generation === this.#generation) this.#isRefused = code === POLICY_VIOLATION;
       this.#retry(generation);
     };
   }

@@ -77,6 +77,7 @@ async def import_items(
     ] = None,
     atomic: Annotated[bool, Query(description="All lines or none; else each on its own.")] = False,
     dry_run: Annotated[bool, Query(description="Only check the lines; import none.")] = False,
+    dry_run_v2: Annotated[bool, Query(alias="dryRun", include_in_schema=False)] = False,
 ) -> Response:
     """Queue the import of a file of new items, one a line, that the caller will own.
 
@@ -84,7 +85,7 @@ async def import_items(
     fields that the service gives itself, such as `id` and `created_at`, are not heeded.
     """
     _require_plain(request)
-    wanted = Wanted(text_format or _format_of(request), is_v2, atomic, dry_run)
+    wanted = Wanted(text_format or _format_of(request), is_v2, atomic, dry_run or dry_run_v2)
     db, storage = resources.db, resources.files.storage
     await import_intake.require_room(db, caller)
     content = await import_intake.receive(storage, incoming(request), wanted.text_format.media_type)

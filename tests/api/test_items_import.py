@@ -231,6 +231,18 @@ async def test_a_dry_run_tells_all_and_imports_nothing(client: AsyncClient) -> N
         assert await owned(client, owner) == []
 
 
+async def test_version_two_may_spell_a_dry_run_its_own_way(client: AsyncClient) -> None:
+    owner = await new_user(client)
+    answer = await client.post(
+        "/api/v2/items/import?dryRun=true",
+        content=ndjson({"name": "A", "price": 1}),
+        headers=owner.headers | {"Content-Type": NDJSON},
+    )
+    job = await ended(client, owner, expect(answer, 202))
+    assert job["result"]["dry_run"] is True
+    assert await owned(client, owner) == []
+
+
 async def test_atomic_is_all_or_nothing(client: AsyncClient) -> None:
     owner = await new_user(client)
     good = [{"name": f"Item {n}", "price": n} for n in range(1, 4)]
