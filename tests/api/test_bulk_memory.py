@@ -14,7 +14,8 @@ from tests.conftest import MakeSettings
 from tests.factories import Tokens, expect, new_user
 from tests.processes import Service, gunicorn
 
-pytestmark = pytest.mark.only("production")
+# A database of its own: the shared app would run these jobs, and its files are elsewhere.
+pytestmark = [pytest.mark.only("production"), pytest.mark.usefixtures("clean_database")]
 
 ALLOWED_MB = 16.0  # of it 8 are what allocators keep; a list of 20,000 items would take 50
 SIZES = [20_000, pytest.param(1_000_000, marks=pytest.mark.system)]

@@ -15,7 +15,8 @@ from tests.factories import Tokens, create_item, expect, new_user
 from tests.processes import Service, gunicorn
 from tests.s3 import new_bucket, s3_server
 
-pytestmark = pytest.mark.only("production")
+# A database of its own: the shared app would run these jobs, and its files are elsewhere.
+pytestmark = [pytest.mark.only("production"), pytest.mark.usefixtures("clean_database")]
 
 MB = 1024 * 1024
 PIECE = bytes(range(32, 96)) * 1024  # 64 KB of text

@@ -14,7 +14,8 @@ from tests.conftest import MakeSettings
 from tests.factories import expect, new_user
 from tests.processes import gunicorn
 
-pytestmark = pytest.mark.only("production")
+# A database of its own: the shared app would run these jobs, and its files are elsewhere.
+pytestmark = [pytest.mark.only("production"), pytest.mark.usefixtures("clean_database")]
 
 COUNT = 12_000
 
