@@ -132,15 +132,17 @@ async def test_a_job_is_handed_over_and_the_worker_can_be_watched(
         assert found.end(signal.SIGTERM) in (0, -signal.SIGTERM)
 
 
+@pytest.mark.parametrize(
+    ("jobs", "kills"), [(200, 3), pytest.param(1000, 5, marks=pytest.mark.system)]
+)
 async def test_however_often_the_worker_is_killed_each_effect_is_there_once(
-    app: FastAPI, make_settings: MakeSettings
+    app: FastAPI, make_settings: MakeSettings, jobs: int, kills: int
 ) -> None:
-    jobs = 200
     async with tables(app):
         with worker(make_settings()) as found:
             for number in range(jobs):
                 await enqueue(app, "test.count", number=number)
-            for kill in range(1, 4):
+            for kill in range(1, kills + 1):
                 async with asyncio.timeout(30):
                     while await number_of(app, "SELECT count(*) FROM runs") < kill * 30:
                         await asyncio.sleep(0.01)
