@@ -1,6 +1,7 @@
 """A real mail server for the tests (aiosmtpd): plain, STARTTLS or TLS, refusing when asked to."""
 
 import asyncio
+import logging
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,6 +20,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 USERNAME, PASSWORD = "postman", "a password for the mail server"
+
+logging.getLogger("mail.log").propagate = False  # it goes on after the test's own capture has ended
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,10 @@ from datetime import datetime, timedelta
 from io import BytesIO
 from typing import Any
 
+from aiobotocore.config import AioConfig
+from aiobotocore.session import get_session
 from anyio import CancelScope
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
 from app.adapters.storage import Announced, SignedUpload, checked
 from app.errors import NotFound, StorageUnavailable
@@ -200,9 +203,6 @@ class _ObjectSink:
 
 
 def _new_client(settings: Settings) -> Any:
-    from aiobotocore.config import AioConfig
-    from aiobotocore.session import get_session
-
     secret = settings.s3_secret_access_key
     return get_session().create_client(
         "s3",
@@ -228,8 +228,6 @@ def _new_client(settings: Settings) -> Any:
 @contextmanager
 def _told() -> Iterator[None]:
     """Say in the words of the domain what went wrong in the storage."""
-    from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
-
     try:
         yield
     except ClientError as error:

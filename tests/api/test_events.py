@@ -127,6 +127,9 @@ async def test_events_beyond_retention_are_gone(client: AsyncClient, app: FastAP
     db = app.state.resources.db
     async with db.transaction() as connection:
         await connection.execute(delete(events).where(events.c.id <= 2))
+    async with asyncio.timeout(10):  # nothing is forgotten in earnest before it was read
+        while app.state.resources.tail.position < 3:
+            await asyncio.sleep(0.01)
     answer = await client.get("/api/v1/events?channel=items", headers={"Last-Event-ID": "1"})
     assert answer.status_code == 410
     assert answer.json()["error_code"] == "EVENTS_EXPIRED"
