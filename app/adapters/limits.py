@@ -27,6 +27,7 @@ KEY_PREFIX = "kingpost:limits"
 MEMORY_KEYS = 20_000  # about 8 MB; beyond it the key that was made first is forgotten
 MAX_LEASE = 32  # hits
 LEASE_SECONDS = 1.0  # what is not spent by then is lost to the key, so it is kept small
+_CLOCKS_APART = 0.5  # seconds, of ours and of Redis; a window that has turned is further away
 SHARE_OF_REST = 64  # of the hits that are left, a process takes at most this part at once
 MAX_KEY_LENGTH = 128  # longer keys are digested, so that nobody fills Redis with long names
 
@@ -268,6 +269,15 @@ class _Lease:
         self.left -= 1
         return [Window(w.previous, w.current - self.left, w.ends_in - passed) for w in self.windows]
 
+    def left_for(self, windows: Sequence[Window], now: float) -> int:
+        """Return the hits that are left and may be spent in these, later windows too."""
+        passed = now - self.begins_at
+        has_turned = any(
+            later.ends_in > known.ends_in - passed + _CLOCKS_APART
+            for later, known in zip(windows, self.windows, strict=True)
+        )
+        return 0 if has_turned or passed > LEASE_SECONDS else self.left
+
     def next_size(self, now: float) -> int:
         """Return how many hits are worth taking next: twice as many where these went quickly."""
         return 1 if self.left or now - self.begins_at > LEASE_SECONDS else 2 * self.taken
@@ -282,6 +292,7 @@ class RateLimiter:
         self._shared = SharedWindows(link) if link else None
         self._memory = MemoryWindows()
         self._leases: OrderedDict[tuple[str, str, Limits], _Lease] = OrderedDict()
+        self._taking: set[tuple[str, str, Limits]] = set()
         self._on_refusal = on_refusal
 
     async def hit(self, limit_name: str, limits: Limits, key: str) -> Decision:
@@ -296,20 +307,33 @@ class RateLimiter:
     async def _count(self, name: str, items: Limits, key: str) -> tuple[bool, list[Window]]:
         if self._shared is None:
             return self._memory.hit(name, items, key)
-        now = time.monotonic()
-        lease = self._leases.get((name, key, items))
+        now, whose = time.monotonic(), (name, key, items)
+        lease = self._leases.get(whose)
         windows = lease.use(now) if lease else None
         if windows is not None:
             return True, windows
-        wanted = min(MAX_LEASE, lease.next_size(now), _spare(items, lease.windows)) if lease else 1
+        # Of requests at once, one takes hits ahead; the others ask for the one that each is.
+        is_taking = lease is not None and whose not in self._taking
+        if lease is None or not is_taking:
+            wanted = 1
+        else:
+            wanted = max(1, min(MAX_LEASE, lease.next_size(now), _spare(items, lease.windows)))
+            self._taking.add(whose)
         try:
-            granted, windows = await self._shared.hit(name, items, key, max(1, wanted))
+            granted, windows = await self._shared.hit(name, items, key, wanted)
         except RedisAway:
             return self._memory.hit(name, items, key)
+        finally:
+            if is_taking:
+                self._taking.discard(whose)
         self._memory.mirror(name, items, key, windows)
-        new = _Lease(windows, granted, granted, now)
-        self._remember((name, key, items), new)
-        return granted > 0, new.use(now) or windows
+        now = time.monotonic()
+        earlier = self._leases.get(whose)
+        left = earlier.left_for(windows, now) if earlier else 0
+        latest = _Lease(windows, granted, granted + left, now)
+        self._remember(whose, latest)
+        counted = latest.use(now)
+        return counted is not None, counted or windows
 
     def _remember(self, key: tuple[str, str, Limits], lease: _Lease) -> None:
         self._leases[key] = lease

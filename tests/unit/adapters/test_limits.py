@@ -143,6 +143,16 @@ async def test_who_hits_again_and_again_asks_redis_seldom_and_is_told_the_truth(
     assert sum(each.allowed for each in rest) == 5500
 
 
+async def test_what_is_taken_ahead_is_not_lost_to_requests_at_once(link: RedisLink) -> None:
+    limiter, limits = RateLimiter(link), parse_limits("2000/hour")
+    decisions = [
+        decision
+        for _ in range(150)
+        for decision in await asyncio.gather(*(limiter.hit("x", limits, "a") for _ in range(20)))
+    ]
+    assert 1900 <= sum(each.allowed for each in decisions) <= 2000
+
+
 async def test_processes_that_take_hits_ahead_admit_no_more_than_the_limit(
     link: RedisLink,
 ) -> None:
