@@ -6,8 +6,8 @@ environment when a server asks for it, so that importing this module does nothin
 
 import gc
 from collections import ChainMap
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 from fastapi import Depends, FastAPI
@@ -33,7 +33,7 @@ from app.middleware.versions import VERSIONS, VersionNegotiation
 from app.observability.logging import configure_logging
 from app.observability.metrics import Metrics
 from app.observability.tracing import Tracing, current_trace_id, open_tracing
-from app.resources import open_resources
+from app.resources import Resources, open_resources
 from app.routers import (
     addresses,
     api_keys,
@@ -90,19 +90,10 @@ def create_app(settings: Settings) -> FastAPI:
     process_metrics = Metrics(VERSION)
     tracing = open_tracing(settings, VERSION)
 
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with (
-            open_resources(settings, process_metrics, tracing) as resources,
-            jobs_beside_requests(resources),
-        ):
-            app.state.resources = resources
-            yield
-
     app = FastAPI(
         title="Kingpost",
         version=VERSION,
-        lifespan=lifespan,
+        lifespan=_lifespan(settings, process_metrics, tracing, jobs_beside_requests),
         middleware=_middleware(settings, process_metrics),
         telemetry=_telemetry(tracing),
         docs_url=None,
@@ -124,17 +115,8 @@ def create_worker_app(settings: Settings) -> FastAPI:
     process_metrics = Metrics(VERSION)
     tracing = open_tracing(settings, VERSION)
 
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with (
-            open_resources(settings, process_metrics, tracing) as resources,
-            jobs_of_worker(resources),
-        ):
-            app.state.resources = resources
-            yield
-
     app = FastAPI(
-        lifespan=lifespan,
+        lifespan=_lifespan(settings, process_metrics, tracing, jobs_of_worker),
         middleware=[Middleware(RequestContextMiddleware), Middleware(ErrorBoundary)],
         telemetry=_telemetry(tracing),
         openapi_url=None,
@@ -143,6 +125,24 @@ def create_worker_app(settings: Settings) -> FastAPI:
     for router in (health.router, metrics.router):
         add_routes(app, router)
     return app
+
+
+def _lifespan(
+    settings: Settings,
+    process_metrics: Metrics,
+    tracing: Tracing | None,
+    jobs: Callable[[Resources], AbstractAsyncContextManager[None]],
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with (
+            open_resources(settings, process_metrics, tracing) as resources,
+            jobs(resources),
+        ):
+            app.state.resources = resources
+            yield
+
+    return lifespan
 
 
 def _middleware(settings: Settings, process_metrics: Metrics) -> list[Middleware]:

@@ -111,7 +111,8 @@ class _Counter:
             self.previous = 0 if passed else self.current
             self.current = 0
             self.ends_at += (passed + 1) * seconds
-        return Window(self.previous, self.current, self.ends_at - now)
+        # The sum was rounded: what is left must not be more than the window is long.
+        return Window(self.previous, self.current, min(seconds, self.ends_at - now))
 
 
 class MemoryWindows:

@@ -52,6 +52,12 @@ class IdempotentRoute(APIRoute):
         return idempotent
 
 
+class SecretOnceRoute(IdempotentRoute):
+    """Keeps the answer for a repeat without the secret that is shown once."""
+
+    unkept_fields = frozenset({"secret"})
+
+
 async def _once(handler: Handler, request: Request, key: str) -> Response:
     _require_acceptable(key)
     return await answer_once(request, key, await _fingerprint(request), lambda: handler(request))

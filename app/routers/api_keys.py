@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Request, Response
 
 from app.dependencies.auth import CurrentUser
-from app.dependencies.idempotency import IdempotentRoute
+from app.dependencies.idempotency import SecretOnceRoute
 from app.dependencies.limits import rate_limit
 from app.dependencies.resources import CurrentResources
 from app.routers.versioning import Resource
@@ -19,13 +19,6 @@ from app.schemas.api_keys import (
     RotateIn,
 )
 from app.schemas.problems import problems
-
-
-class SecretOnceRoute(IdempotentRoute):
-    """Keeps the answer for a repeat without the secret in it."""
-
-    unkept_fields = frozenset({"secret"})
-
 
 router = APIRouter(prefix="/auth/api-keys", tags=["api keys"], route_class=SecretOnceRoute)
 

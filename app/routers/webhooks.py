@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from app.dependencies.auth import CurrentUser
-from app.dependencies.idempotency import IdempotentRoute
+from app.dependencies.idempotency import SecretOnceRoute
 from app.dependencies.limits import rate_limit
 from app.dependencies.pages import CursorPage, OffsetPage
 from app.dependencies.resources import CurrentResources
@@ -26,13 +26,6 @@ from app.schemas.webhooks import (
     WebhookOut,
     WebhookPatch,
 )
-
-
-class SecretOnceRoute(IdempotentRoute):
-    """Keeps the answer for a repeat without the secret in it."""
-
-    unkept_fields = frozenset({"secret"})
-
 
 router = APIRouter(prefix="/webhooks", tags=["webhooks"])
 creating = APIRouter(prefix="/webhooks", tags=["webhooks"], route_class=SecretOnceRoute)

@@ -48,13 +48,22 @@ MailedToken = Annotated[
 ]
 
 
+def _same_as(field: str) -> AfterValidator:
+    def check(confirmation: str, known: ValidationInfo) -> str:
+        if confirmation != known.data.get(field, confirmation):
+            raise ValueError("The passwords differ")
+        return confirmation
+
+    return AfterValidator(check)
+
+
 class RegisterIn(Input):
     """A new account."""
 
     email: NewEmail
     username: Username
     password: NewPassword
-    confirm_password: GivenPassword
+    confirm_password: Annotated[GivenPassword, _same_as("password")]
     full_name: FullName | None = None
 
     @field_validator("password")
@@ -64,13 +73,6 @@ class RegisterIn(Input):
         if found:
             raise ValueError(found)
         return password
-
-    @field_validator("confirm_password")
-    @classmethod
-    def _is_same(cls, confirmation: str, known: ValidationInfo) -> str:
-        if confirmation != known.data.get("password", confirmation):
-            raise ValueError("The passwords differ")
-        return confirmation
 
 
 class PasswordForm(BaseModel):
@@ -110,14 +112,7 @@ class PasswordChangeIn(Input):
 
     current_password: GivenPassword
     new_password: NewPassword
-    confirm_password: GivenPassword
-
-    @field_validator("confirm_password")
-    @classmethod
-    def _is_same(cls, confirmation: str, known: ValidationInfo) -> str:
-        if confirmation != known.data.get("new_password", confirmation):
-            raise ValueError("The passwords differ")
-        return confirmation
+    confirm_password: Annotated[GivenPassword, _same_as("new_password")]
 
 
 class ForgottenPasswordIn(Input):
@@ -131,14 +126,7 @@ class PasswordResetIn(Input):
 
     token: MailedToken
     password: NewPassword
-    confirm_password: GivenPassword
-
-    @field_validator("confirm_password")
-    @classmethod
-    def _is_same(cls, confirmation: str, known: ValidationInfo) -> str:
-        if confirmation != known.data.get("password", confirmation):
-            raise ValueError("The passwords differ")
-        return confirmation
+    confirm_password: Annotated[GivenPassword, _same_as("password")]
 
 
 class MailedTokenIn(Input):

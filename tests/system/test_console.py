@@ -1,30 +1,15 @@
 """The console and the documentation pages in a real Chromium."""
 
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 from playwright.async_api import Browser, Page, expect
 
-from tests.system.browser import Service, chromium, watched_page
+from tests.system.browser import Service, watched_page
 
 pytestmark = pytest.mark.system
 
 PASSWORD = "a long enough passphrase"
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    service = Service(tmp_path_factory.mktemp("console"))
-    service.start()
-    yield service
-    service.stop()
-
-
-@pytest.fixture(scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with chromium() as browser:
-        yield browser
 
 
 async def sign_up(page: Page, username: str) -> None:

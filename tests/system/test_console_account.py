@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator
 from email import message_from_bytes, policy
 from pathlib import Path
 
@@ -10,26 +9,12 @@ import pyotp
 import pytest
 from playwright.async_api import Browser, Locator, Page, expect
 
-from tests.system.browser import Service, chromium, watched_page
+from tests.system.browser import Service, watched_page
 from tests.system.test_console import PASSWORD, sign_up
 
 pytestmark = pytest.mark.system
 
 NEW_PASSWORD = "another long passphrase"
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    service = Service(tmp_path_factory.mktemp("console-account"))
-    service.start()
-    yield service
-    service.stop()
-
-
-@pytest.fixture(scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with chromium() as browser:
-        yield browser
 
 
 def dialog(page: Page) -> Locator:

@@ -4,7 +4,7 @@ import csv
 import io
 import re
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from playwright.async_api import Browser, Locator, Page, expect
 
-from tests.system.browser import Service, chromium, watched_page
+from tests.system.browser import Service, watched_page
 from tests.system.test_console import PASSWORD, create, sign_up
 
 pytestmark = pytest.mark.system
@@ -28,12 +28,6 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     service.start()
     yield service
     service.stop()
-
-
-@pytest.fixture(scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with chromium() as browser:
-        yield browser
 
 
 def dialog(page: Page) -> Locator:

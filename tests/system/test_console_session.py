@@ -1,30 +1,14 @@
 """What the console keeps of a session, in a real Chromium: nothing within reach of a script."""
 
-from collections.abc import AsyncIterator, Iterator
-
 import pytest
 from playwright.async_api import Browser, BrowserContext, Page, expect
 
-from tests.system.browser import Service, chromium, watched_page
+from tests.system.browser import Service, watched_page
 from tests.system.test_console import sign_up
 
 pytestmark = pytest.mark.system
 
 IN_REACH = "JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie])"
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    service = Service(tmp_path_factory.mktemp("console-session"))
-    service.start()
-    yield service
-    service.stop()
-
-
-@pytest.fixture(scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with chromium() as browser:
-        yield browser
 
 
 async def another_tab(context: BrowserContext) -> Page:

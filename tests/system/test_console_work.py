@@ -1,6 +1,6 @@
 """The console's files, import and export, jobs, webhooks and admins' places, in a real Chromium."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from playwright.async_api import Browser, FilePayload, Page, expect
 
-from tests.system.browser import Service, chromium, watched_page
+from tests.system.browser import Service, watched_page
 from tests.system.test_console import PASSWORD, create, sign_up
 from tests.system.test_console_account import dialog, sign_in
 
@@ -23,12 +23,6 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     service.add_admin("root", PASSWORD)
     yield service
     service.stop()
-
-
-@pytest.fixture(scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with chromium() as browser:
-        yield browser
 
 
 def picture() -> FilePayload:

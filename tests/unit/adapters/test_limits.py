@@ -8,7 +8,7 @@ from multiprocessing.pool import Pool
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 
@@ -245,6 +245,16 @@ def test_the_window_in_memory_slides() -> None:
     assert [windows.hit("x", TEN, "a")[0] for _ in range(6)] == [True] * 5 + [False]
     clock.now += 120
     assert windows.hit("x", TEN, "a")[1] == [Window(0, 1, 30.0)]
+
+
+@given(st.floats(min_value=0, max_value=1e9))
+@example(8161.962517661547)
+def test_a_window_ends_within_its_own_length(now: float) -> None:
+    """The end on a clock, less the clock, may be a little more than was added to it."""
+    windows = MemoryWindows(clock=lambda: now)
+    for _ in range(2):
+        _, [window] = windows.hit("login", TEN, "a")
+        assert decide(TEN, [window], allowed=True).reset_seconds == 60
 
 
 def test_memory_is_bounded_and_forgets_what_is_spent() -> None:
