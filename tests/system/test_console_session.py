@@ -31,7 +31,8 @@ async def test_no_script_can_read_what_keeps_somebody_signed_in(
         assert cookie["value"] not in reach
         assert "kpr_" not in reach
         assert "eyJ" not in reach  # how every JWT begins
-        await page.reload()
+        async with page.expect_response("**/auth/refresh"):  # the name is there before it
+            await page.reload()
         await expect(page.locator("#who")).to_have_text("hedy")
         (renewed,) = await page.context.cookies()
         assert renewed["value"] != cookie["value"]
