@@ -11,6 +11,8 @@ from app.errors import Unavailable
 from app.security.password_rules import common_passwords, weakness
 from app.security.passwords import PasswordHasher
 
+pytestmark = pytest.mark.costly_hashes
+
 
 @pytest.fixture
 def hasher() -> Iterator[PasswordHasher]:
