@@ -193,7 +193,8 @@ def _build(
     secrets_known = [secret, *([previous_secret] if previous_secret else [])]
     db = Database(settings, trace=tracing.statement if tracing else None)
     stack.push_async_callback(db.close)
-    snapshots = Snapshots(settings)
+    snapshots = Snapshots(settings, trace=tracing.statement if tracing else None)
+    snapshots.trace = tracing.snapshot if tracing else None
     stack.push_async_callback(snapshots.close)
     redis = open_redis(settings)
     if redis is not None:
