@@ -84,7 +84,7 @@ class Runner:
         self._wake.set()
 
     async def run_handed_over(self, job_id: int) -> None:
-        """Run a job that a queue names; return when it has ended, at once where there is no room."""
+        """Run a job that a queue names; return when it has ended, or if there is no room."""
         self.start([job_id])
         if task := self._tasks.get(job_id):
             with contextlib.suppress(Exception):
