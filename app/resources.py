@@ -292,7 +292,7 @@ def _build(
             secret=secret,
             previous_secret=previous_secret,
         ),
-        cursors=CursorSigner(secret),
+        cursors=CursorSigner(secret, previous_secret),
         keys=keys,
         tail=tail,
         hub=hub,
