@@ -113,6 +113,7 @@ async def open_resources(
     """Open everything, run what runs beside the requests, and close it all in reverse."""
     async with AsyncExitStack() as stack:
         resources = _build(settings, metrics, stack, tracing)
+        await resources.files.storage.open()
         await resources.tail.start()
         tasks = [
             asyncio.create_task(run, name=name)
