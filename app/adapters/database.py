@@ -366,6 +366,9 @@ def _asyncpg_arguments(settings: Settings) -> dict[str, Any]:
             "statement_timeout": milliseconds,
             "idle_in_transaction_session_timeout": milliseconds,
             "jit": "off",  # compiling costs more than our short statements take
+            # By PostgreSQL's 4, made for turning disks, it would read a whole table of 60,000 items
+            # (60 ms) to find 1,000 by a word (2 ms).
+            "random_page_cost": "1.1",
         }
     return arguments
 
