@@ -1,11 +1,11 @@
 """The lists of items: which rows, in which order, found by which index.
 
 PostgreSQL serves a list either along the index of its order, reading rows until the page is full,
-or by the index of what is searched for, gathering all that match and sorting them. Its planner
-chooses as if what matches were spread evenly over the order. Where it is not, going along reads
-the whole table, so for words and tags we choose, by looking: `near` goes along over a bounded
-number of rows, and where that does not fill the page, so little matches that `gathered` is cheap
-(docs/decisions/0013-searched-lists.md).
+or by the index of what is asked for, gathering all that match and sorting them. Its planner chooses
+as if what matches were spread evenly over the order. Where it is not, going along reads the whole
+table, so we choose, by looking: `near` goes along over a bounded number of rows, and where that
+does not fill the page, so little matches that `gathered` is cheap
+(docs/decisions/0013-filtered-lists.md).
 """
 
 from dataclasses import dataclass, field
@@ -37,6 +37,12 @@ COLUMNS = [column for column in items.c if column.name != "search_text"]
 _NOBODY = 0  # owns nothing
 _LOOKED_AT_FOR_EACH = 50  # rows: 0.3 ms for a page of 20, where gathering one in 50 takes 10
 _MOST_LOOKED_AT = 10_000  # rows: a page by offset may lie anywhere
+
+# What the index of an order knows beside it.
+_KNOWN_TO = {
+    "id": frozenset({"owner_id", "on_sale"}),
+    "price": frozenset({"min_price_cents", "max_price_cents"}),
+}
 
 _Columns = ReadOnlyColumnCollection[str, Any]
 
@@ -87,9 +93,9 @@ def asked(wanted: ItemFilter, viewer: Principal | None, *, is_postgres: bool) ->
     return {name: value for name, value in parameters.items() if value is not None}
 
 
-def is_searched(names: frozenset[str]) -> bool:
-    """Tell whether a list asks for what an index finds without knowing any order."""
-    return not names.isdisjoint(("search_query", "tags"))
+def is_looked_for(names: frozenset[str], sort: str) -> bool:
+    """Tell whether a list asks for what the index of its order does not know."""
+    return bool(names - {"viewer_id"} - _KNOWN_TO.get(sort.lstrip("-"), frozenset()))
 
 
 def looked_at(wanted: int) -> int:

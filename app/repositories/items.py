@@ -59,7 +59,7 @@ class ItemRepository:
         asked = lists.asked(wanted, viewer, is_postgres=self._is_postgres)
         names = frozenset(asked)
         parameters = {**asked, "skip": skip, "limit": limit}
-        if self._is_postgres and lists.is_searched(names):
+        if self._is_postgres and lists.is_looked_for(names, sort):
             near = await self._near(lists.near(names, sort, None), parameters)
             if near:
                 return near, await self._count(asked)
@@ -89,7 +89,7 @@ class ItemRepository:
             parameters |= {"place_value": position.value, "place_id": position.id}
         found: list[Item] = []
         statement = lists.along(names, sort, direction, self._is_postgres)
-        if self._is_postgres and lists.is_searched(names):
+        if self._is_postgres and lists.is_looked_for(names, sort):
             found = await self._near(lists.near(names, sort, direction), parameters)
             statement = lists.gathered(names, sort, direction)
         if not found:

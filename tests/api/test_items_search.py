@@ -68,6 +68,7 @@ def model(items: list[dict[str, Any]], query: dict[str, Any], sort: str) -> list
         item
         for item in items
         if set(query.get("tag", ())) <= set(item["tags"])
+        and item["price_cents"] >= query.get("min_price", 0) * 100
         and all(any(word.startswith(start) for word in stored(item)) for start in wanted)
     ]
     found.sort(key=_ORDERS[sort.lstrip("-")], reverse=sort.startswith("-"))
@@ -105,8 +106,10 @@ async def test_lists_show_what_the_model_says_in_either_version_and_direction(
         if chance.random() < 0.7:
             words = chance.choices(_WORDS, k=chance.randint(1, 2))
             query["q"] = " ".join(word[: chance.randint(1, 5)] for word in words)
-        if not query or chance.random() < 0.4:
+        if chance.random() < 0.4:
             query["tag"] = chance.sample(_TAGS, chance.randint(1, 2))
+        if chance.random() < 0.3:
+            query["min_price"] = chance.choice((1, 2, 2.95))
         sort = chance.choice(("", "-")) + chance.choice(list(_ORDERS))
         size = chance.choice((7, 40, 100))
         expected = model(items, query, sort)
