@@ -4,9 +4,10 @@ from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import delete, insert, or_, select, update
+from sqlalchemy import bindparam, delete, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.adapters.driver import fetch
 from app.clock import now
 from app.events import outbox
 from app.events.outbox import EventDraft
@@ -15,6 +16,17 @@ from app.models.users import OneTimeToken, Session, one_time_tokens, sessions, u
 from app.repositories.second_factor import has_second_factor
 
 _NOTED_EVERY = timedelta(minutes=1)
+_STANDING = (
+    select(sessions.c.user_id, users.c.roles, has_second_factor(users.c.id))
+    .join(users, users.c.id == sessions.c.user_id)
+    .where(
+        sessions.c.id == bindparam("session_id"),
+        sessions.c.ended_at.is_(None),
+        sessions.c.expires_at > bindparam("moment"),
+        users.c.is_active,
+        users.c.deleted_at.is_(None),
+    )
+)
 
 
 class Standing(NamedTuple):
@@ -75,19 +87,9 @@ class SessionRepository:
 
     async def standing(self, session_id: int) -> Standing | None:
         """Return what a session may do right now; None where it has ended or its user may not."""
-        statement = (
-            select(sessions.c.user_id, users.c.roles, has_second_factor(users.c.id))
-            .join(users, users.c.id == sessions.c.user_id)
-            .where(
-                sessions.c.id == session_id,
-                sessions.c.ended_at.is_(None),
-                sessions.c.expires_at > now(),
-                users.c.is_active,
-                users.c.deleted_at.is_(None),
-            )
-        )
-        row = (await self._connection.execute(statement)).first()
-        return Standing(*row) if row else None
+        asked = {"session_id": session_id, "moment": now()}
+        rows = await fetch(self._connection, _STANDING, asked)
+        return Standing(*rows[0]) if rows else None
 
     async def rotate(self, session: Session, expires_at: datetime) -> Session | None:
         """Spend the session's current refresh token; None where another request was faster."""
