@@ -27,6 +27,13 @@ _STANDING = (
         users.c.deleted_at.is_(None),
     )
 )
+_ADD = insert(sessions).returning(*sessions.c)
+_PLACES = (
+    select(sessions.c.address, sessions.c.user_agent, sessions.c.created_at)
+    .where(sessions.c.user_id == bindparam("user_id"), sessions.c.last_used_at > bindparam("since"))
+    .order_by(sessions.c.last_used_at.desc())
+    .limit(200)
+)
 
 
 class Standing(NamedTuple):
@@ -62,22 +69,18 @@ class SessionRepository:
     ) -> Session:
         """Open a session."""
         moment = now()
-        statement = (
-            insert(sessions)
-            .values(
-                user_id=user_id,
-                seed=seed,
-                generation=1,
-                rotated_at=moment,
-                user_agent=user_agent,
-                address=address,
-                created_at=moment,
-                last_used_at=moment,
-                expires_at=expires_at,
-            )
-            .returning(*sessions.c)
-        )
-        return Session._make((await self._connection.execute(statement)).one())
+        values = {
+            "user_id": user_id,
+            "seed": seed,
+            "generation": 1,
+            "rotated_at": moment,
+            "user_agent": user_agent,
+            "address": address,
+            "created_at": moment,
+            "last_used_at": moment,
+            "expires_at": expires_at,
+        }
+        return Session._make((await self._connection.execute(_ADD, values)).one())
 
     async def get(self, session_id: int) -> Session | None:
         """Return a session, ended or not."""
@@ -175,13 +178,8 @@ class SessionRepository:
 
     async def places_since(self, user_id: int, since: datetime) -> list[Place]:
         """Return where the user's sessions of late were opened, the last used first."""
-        statement = (
-            select(sessions.c.address, sessions.c.user_agent, sessions.c.created_at)
-            .where(sessions.c.user_id == user_id, sessions.c.last_used_at > since)
-            .order_by(sessions.c.last_used_at.desc())
-            .limit(200)
-        )
-        return [Place._make(row) for row in await self._connection.execute(statement)]
+        rows = await fetch(self._connection, _PLACES, {"user_id": user_id, "since": since})
+        return [Place._make(row) for row in rows]
 
     async def add_one_time_token(self, token: OneTimeToken) -> None:
         """Keep the digest of a token that was handed out."""

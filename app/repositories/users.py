@@ -26,6 +26,16 @@ _BY_LOGIN = select(users).where(
     ),
     _LIVE,
 )
+_UNCHANGED = (
+    select(users.c.id)
+    .where(
+        users.c.id == bindparam("user_id"),
+        users.c.is_active,
+        users.c.password_hash.is_not_distinct_from(bindparam("password_hash")),
+        _LIVE,
+    )
+    .with_for_update(read=True)
+)
 
 
 class UserRepository:
@@ -97,17 +107,8 @@ class UserRepository:
 
     async def is_unchanged(self, user: User) -> bool:
         """Tell whether the account is as active, and its password the same, until we are done."""
-        statement = (
-            select(users.c.id)
-            .where(
-                users.c.id == user.id,
-                users.c.is_active,
-                users.c.password_hash == user.password_hash,
-                _LIVE,
-            )
-            .with_for_update(read=True)
-        )
-        return (await self._connection.execute(statement)).first() is not None
+        asked = {"user_id": user.id, "password_hash": user.password_hash}
+        return bool(await fetch(self._connection, _UNCHANGED, asked))
 
     async def hold(self, user_id: int) -> User | None:
         """Return an active account, which nobody else changes until the transaction ends."""
