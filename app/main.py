@@ -243,8 +243,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(name)
     globals()["app"] = create_app(Settings())
     # What was made until here stays for the process's life. Looking through all of it for garbage
-    # again and again would stop the loop for 50 ms twice a second under load.
-    gc.collect()
+    # again and again would stop the loop for 50 ms twice a second under load; and looking once, at
+    # the start, would take 100 ms to find half a megabyte.
     gc.freeze()
     gc.set_threshold(20_000, 20, 100)  # what a request leaves is rarely cyclic
     return globals()["app"]

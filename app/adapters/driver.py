@@ -118,6 +118,11 @@ class DirectConnection(AsyncConnection):
         return self.sync_engine.dialect
 
     @property
+    def info(self) -> dict[str, Any]:
+        """What is noted of the pooled connection, without putting SQLAlchemy's one around it."""
+        return self._pooled.info
+
+    @property
     def sync_connection(self) -> SyncConnection:
         """SQLAlchemy's connection, made when it is first asked for."""
         if self._around is None:

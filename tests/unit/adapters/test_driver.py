@@ -65,6 +65,13 @@ async def test_both_ways_go_over_one_connection_and_give_it_back(app: FastAPI) -
     assert db.pool_use()[1] == 0
 
 
+async def test_a_note_on_a_connection_stays_with_it_on_either_way(app: FastAPI) -> None:
+    async with app.state.resources.db.read() as connection:
+        connection.info["note"] = 1
+        assert connection._around is None
+        assert connection.sync_connection.info.pop("note") == 1
+
+
 async def test_a_transaction_that_somebody_left_open_is_ended_first(app: FastAPI) -> None:
     db = app.state.resources.db
     async with db.read() as connection:
