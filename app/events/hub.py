@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Callable, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
@@ -94,6 +94,7 @@ class Hub:
         self._metrics = metrics
         self._by_channel: defaultdict[str, set[Subscriber]] = defaultdict(set)
         self._by_user: defaultdict[int, set[Subscriber]] = defaultdict(set)
+        self._by_address: Counter[str] = Counter()
         self._anonymous: set[Subscriber] = set()
         self._doubtful: asyncio.Queue[int] = asyncio.Queue()
         self.is_closed = False
@@ -125,6 +126,17 @@ class Hub:
     def connections_of(self, user_id: int) -> int:
         """Return how many sockets and streams a user has open here."""
         return len(self._by_user.get(user_id, ()))
+
+    def arrive(self, address: str) -> int:
+        """Count a socket of an address in; return how many it has open here."""
+        self._by_address[address] += 1
+        return self._by_address[address]
+
+    def leave(self, address: str) -> None:
+        """Count it out again."""
+        self._by_address[address] -= 1
+        if not self._by_address[address]:
+            del self._by_address[address]
 
     @property
     def position(self) -> int:
