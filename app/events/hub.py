@@ -13,7 +13,7 @@ from app.adapters.pubsub import PubSub
 from app.clock import now
 from app.errors import BadRequest, DomainError, EventsExpired, Unauthenticated
 from app.events.channels import channels_of, event_frame, may_receive
-from app.events.presence import Presence
+from app.events.presence import Count, News, Presence
 from app.events.tail import EventTail
 from app.models.events import Event, EventKind
 from app.observability.metrics import Metrics
@@ -95,6 +95,7 @@ class Hub:
         self._by_channel: defaultdict[str, set[Subscriber]] = defaultdict(set)
         self._by_user: defaultdict[int, set[Subscriber]] = defaultdict(set)
         self._by_address: Counter[str] = Counter()
+        self._counts: dict[str, Count] = {}  # of the rooms that somebody here is in
         self._anonymous: set[Subscriber] = set()
         self._doubtful: asyncio.Queue[int] = asyncio.Queue()
         self.is_closed = False
@@ -186,6 +187,7 @@ class Hub:
         members.discard(subscriber)
         if not members:
             del self._by_channel[channel]
+            self._counts.pop(channel, None)
         if channel.startswith("room:"):
             await self._leave(subscriber, channel)
 
@@ -223,7 +225,7 @@ class Hub:
         """Take in what other workers send, and check connections that may have lost their right."""
         await self._pubsub.subscribe(_ROOMS, self._take_in)
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._presence.run())
+            tasks.create_task(self._presence.run(self._tell))
             while True:
                 user_id = await self._doubtful.get()
                 try:
@@ -295,22 +297,37 @@ class Hub:
                 self.become(subscriber, renewed)
 
     async def _join(self, subscriber: Subscriber, channel: str) -> None:
-        count = await self._presence.change(channel, +1)
-        await self._announce(subscriber, channel, "joined", count)
+        user_id = _user_id(subscriber)
+        count = await self._presence.change(channel, user_id, +1)
+        if count.sockets <= 1:
+            await self._announce(channel, count, "joined", user_id)
+        else:  # the others know; this socket does not
+            people = self._newest(channel, count)
+            subscriber.offer(_compact(_presence(channel, people, "joined", user_id)))
 
     async def _leave(self, subscriber: Subscriber, channel: str) -> None:
-        count = await self._presence.change(channel, -1)
-        await self._announce(subscriber, channel, "left", count)
+        user_id = _user_id(subscriber)
+        count = await self._presence.change(channel, user_id, -1)
+        if count.sockets <= 0:
+            await self._announce(channel, count, "left", user_id)
 
-    async def _announce(
-        self, subscriber: Subscriber, channel: str, action: str, count: int
-    ) -> None:
-        user_id = subscriber.principal.user_id if subscriber.principal else None
-        presence = {"room": channel, "presence": action, "user_id": user_id, "count": count}
-        await self._send_out(presence)
+    async def _tell(self, news: News) -> None:
+        action = "joined" if news.counted.sockets > 0 else "left"
+        await self._announce(news.room, news.counted, action, news.user_id)
+
+    async def _announce(self, channel: str, count: Count, action: str, user_id: int | None) -> None:
+        presence = {"room": channel, "presence": action, "user_id": user_id}
+        await self._send_out({**presence, "count": count.people, "moment": count.moment})
+
+    def _newest(self, room: str, count: Count) -> int:
+        """Return how many are in a room: what two workers tell may come in the wrong order."""
+        if not count.moment or room not in self._by_channel:
+            return count.people
+        self._counts[room] = max(self._counts.get(room, count), count, key=lambda each: each.moment)
+        return self._counts[room].people
 
     async def _send_out(self, message: dict[str, Any]) -> None:
-        await self._pubsub.publish(_ROOMS, json.dumps(message, separators=(",", ":")).encode())
+        await self._pubsub.publish(_ROOMS, _compact(message).encode())
 
     def _take_in(self, raw: bytes) -> None:
         message = json.loads(raw)
@@ -320,13 +337,8 @@ class Hub:
             frame = {"type": "message", "from": message["from"], "data": message["data"]}
         elif "presence" in message:
             receivers = self._by_channel.get(room, set())
-            frame = {
-                "type": "presence",
-                "channel": room,
-                "action": message["presence"],
-                "user_id": message["user_id"],
-                "count": message["count"],
-            }
+            people = self._newest(room, Count(message["count"], 0, message.get("moment", 0)))
+            frame = _presence(room, people, message["presence"], message["user_id"])
         else:
             receivers = self._by_channel.get(room, set())
             frame = {
@@ -335,6 +347,24 @@ class Hub:
                 "from": message["from"],
                 "data": message["data"],
             }
-        text = json.dumps(frame, separators=(",", ":"))
+        text = _compact(frame)
         for subscriber in tuple(receivers):
             subscriber.offer(text)
+
+
+def _presence(room: str, people: int, action: str, user_id: int | None) -> dict[str, Any]:
+    return {
+        "type": "presence",
+        "channel": room,
+        "action": action,
+        "user_id": user_id,
+        "count": people,
+    }
+
+
+def _compact(message: dict[str, Any]) -> str:
+    return json.dumps(message, separators=(",", ":"))
+
+
+def _user_id(subscriber: Subscriber) -> int:
+    return subscriber.principal.user_id if subscriber.principal else 0
