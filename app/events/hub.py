@@ -3,9 +3,9 @@
 import asyncio
 import contextlib
 import json
+import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncGenerator, Callable, Sequence, Set
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Sequence, Set
 from typing import Any
 
 from app.adapters.database import Database
@@ -14,6 +14,12 @@ from app.clock import now
 from app.errors import BadRequest, DomainError, EventsExpired, Unauthenticated
 from app.events.channels import channels_of, event_frame, may_receive
 from app.events.presence import Count, News, Presence
+from app.events.subscriber import (
+    POLICY_VIOLATION,
+    SERVICE_RESTART,
+    Render,
+    Subscriber,
+)
 from app.events.tail import EventTail
 from app.models.events import Event, EventKind
 from app.observability.metrics import Metrics
@@ -28,48 +34,7 @@ _PAGE = 500
 _RIGHTS = frozenset({EventKind.SESSION_ENDED, EventKind.USER_UPDATED, EventKind.API_KEY_CHANGED})
 _RECHECK_PAUSE = 0.1  # seconds
 _LONGEST_LAG = 1.0  # seconds that one worker may be behind another
-
-POLICY_VIOLATION, SERVICE_RESTART, TRY_AGAIN_LATER = 1008, 1012, 1013  # RFC 6455, 7.4; IANA
-
-Render = Callable[[str, Event], str]
-
-
-@dataclass(eq=False, slots=True)
-class Subscriber:
-    """One socket or stream: who listens, and what waits to be sent to it.
-
-    The queue is bounded: whoever cannot keep up is cut off, and nobody else waits for them.
-    """
-
-    principal: Principal | None
-    render: Render
-    limit: int
-    channels: set[str] = field(default_factory=set)
-    waiting: asyncio.Queue[str | None] = field(init=False)
-    closing: asyncio.Future[int] = field(init=False)  # the code to close with, once it is to end
-    key_ends: asyncio.TimerHandle | None = None  # when the API key that it came with does
-
-    def __post_init__(self) -> None:
-        self.waiting = asyncio.Queue(self.limit)
-        self.closing = asyncio.get_running_loop().create_future()
-
-    def offer(self, frame: str) -> None:
-        """Queue a frame; a full queue ends the connection."""
-        if self.closing.done():
-            return
-        try:
-            self.waiting.put_nowait(frame)
-        except asyncio.QueueFull:
-            self.cut_off(TRY_AGAIN_LATER)
-
-    def cut_off(self, code: int) -> None:
-        """End the connection, ahead of all that waits; `None` wakes a reader of the queue."""
-        if self.closing.done():
-            return
-        self.closing.set_result(code)
-        while not self.waiting.empty():
-            self.waiting.get_nowait()
-        self.waiting.put_nowait(None)
+_LATELY = 60.0  # seconds, longer than from reading who somebody is to their connection here
 
 
 class Hub:
@@ -98,6 +63,7 @@ class Hub:
         self._counts: dict[str, Count] = {}  # of the rooms that somebody here is in
         self._anonymous: set[Subscriber] = set()
         self._doubtful: asyncio.Queue[int] = asyncio.Queue()
+        self._changed: dict[int, float] = {}  # users whose rights changed lately, and when
         self.is_closed = False
 
     def connect(self, principal: Principal | None, render: Render = event_frame) -> Subscriber:
@@ -105,6 +71,9 @@ class Hub:
         subscriber = Subscriber(principal, render, self._queue_limit)
         self._of(principal).add(subscriber)
         self._end_with_key(subscriber)
+        if principal is not None and self._has_changed(principal.user_id):
+            subscriber.hold()  # who it is may have been read before that
+            self._doubtful.put_nowait(principal.user_id)
         if self.is_closed:
             subscriber.cut_off(SERVICE_RESTART)
         return subscriber
@@ -148,6 +117,7 @@ class Hub:
         """Send a channel's events from now on."""
         if channel in subscriber.channels:
             return
+        await subscriber.certain()
         self._add(subscriber, channel)
         if channel.startswith("room:"):
             await self._join(subscriber, channel)
@@ -171,6 +141,9 @@ class Hub:
                 page = await EventRepository(connection).after(position, _PAGE)
             position = page[-1].id if len(page) == _PAGE and page[-1].id < until else until
             for event in page:
+                await subscriber.certain()
+                if subscriber.closing.done():
+                    return
                 for channel in channels & set(channels_of(event)):
                     if event.id <= position and may_receive(subscriber.principal, channel, event):
                         yield subscriber.render(channel, event)
@@ -198,7 +171,7 @@ class Hub:
             self._metrics.events_delivered.inc()
             self._metrics.event_lag.observe(max(0.0, (moment - event.created_at).total_seconds()))
             if event.kind in _RIGHTS and event.owner_id:
-                self._doubtful.put_nowait(event.owner_id)
+                self._doubt(event.owner_id)
             for channel in channels_of(event):
                 self._fan_out(channel, event)
 
@@ -206,6 +179,9 @@ class Hub:
         frames: dict[Render, str] = {}
         members = self._by_channel.get(channel)
         for subscriber in tuple(members or ()):
+            if subscriber.held is not None:
+                subscriber.hold_back(channel, event)
+                continue
             if not may_receive(subscriber.principal, channel, event):
                 continue
             frame = frames.get(subscriber.render)
@@ -278,23 +254,40 @@ class Hub:
         if since < min(kept_from, self._tail.position + 1) - 1:
             raise EventsExpired
 
+    def _doubt(self, user_id: int) -> None:
+        """Hand a user nothing more until it is known what they may do now."""
+        moment = time.monotonic()
+        self._changed.pop(user_id, None)  # the dictionary is in the order of the changes
+        self._changed[user_id] = moment
+        while self._changed[oldest := next(iter(self._changed))] < moment - _LATELY:
+            del self._changed[oldest]
+        for subscriber in self._by_user.get(user_id, ()):
+            subscriber.hold()
+        self._doubtful.put_nowait(user_id)
+
+    def _has_changed(self, user_id: int) -> bool:
+        return time.monotonic() - self._changed.get(user_id, float("-inf")) < _LATELY
+
     async def _recheck(self, user_id: int) -> None:
         for subscriber in tuple(self._by_user.get(user_id, ())):
-            principal = subscriber.principal
-            if principal is None:
+            principal, doubts = subscriber.principal, subscriber.doubts
+            if principal is None or subscriber.held is None:
                 continue
             renewed: Principal | None
             try:
                 renewed = await self._authenticator.again(principal)
             except Unauthenticated:
                 renewed = None
-            is_here = subscriber in self._by_user.get(user_id, ())
-            if subscriber.principal is not principal or not is_here:
-                continue  # it has renewed itself meanwhile, or has gone
-            if renewed is None:
+            if subscriber not in self._by_user.get(user_id, ()):
+                continue  # it has gone meanwhile
+            if subscriber.principal is not principal:
+                self._doubtful.put_nowait(user_id)  # it has renewed itself, by what was read when?
+            elif renewed is None:
                 subscriber.cut_off(POLICY_VIOLATION)
             else:
                 self.become(subscriber, renewed)
+                if subscriber.doubts == doubts:  # else one more check is on its way
+                    subscriber.release()
 
     async def _join(self, subscriber: Subscriber, channel: str) -> None:
         user_id = _user_id(subscriber)

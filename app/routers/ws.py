@@ -13,7 +13,7 @@ from starlette.websockets import WebSocketDisconnect, WebSocketState
 from app.dependencies.auth import API_KEY_HEADER, authenticate, bearer_token
 from app.errors import DomainError, InvalidToken, NotFound
 from app.events.channels import is_channel, is_room, item_id_of
-from app.events.hub import POLICY_VIOLATION, TRY_AGAIN_LATER
+from app.events.subscriber import POLICY_VIOLATION, TRY_AGAIN_LATER
 from app.resources import Resources
 from app.security.principal import Principal
 from app.server import MAX_MESSAGE
