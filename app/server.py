@@ -8,6 +8,8 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import Frame
 from websockets.http11 import Request
 
+from app.mailbox import Mailbox
+
 MAX_MESSAGE = 64 * 1024  # bytes of a WebSocket message
 
 
@@ -18,6 +20,10 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     until it has read the frame: one that never reads would be kept for good. It also leaves without
     an answer a handshake that it cannot read, and keeps that connection.
     """
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.queue: Any = Mailbox()  # it has all of a queue that is used
 
     def data_received(self, data: bytes) -> None:
         """Take in what came; a handshake that cannot be read is answered and over."""
@@ -64,6 +70,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         """Send a message of the app; a close frame is not held back by what is unread."""
         if message["type"] != "websocket.close":
             await super().send(message)
+            if message["type"] == "websocket.accept":
+                del self.request, self.response  # the scope has all of it that is needed
             return
         self.writable.set()
         await super().send(message)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from app.events.channels import may_receive
+from app.mailbox import Mailbox
 from app.models.events import Event
 from app.security.principal import Principal
 
@@ -27,23 +28,22 @@ class Subscriber:
     render: Render
     limit: int
     channels: set[str] = field(default_factory=set)
-    waiting: asyncio.Queue[str | None] = field(init=False)
+    waiting: Mailbox[str | None] = field(default_factory=Mailbox)
     closing: asyncio.Future[int] = field(init=False)  # the code to close with, once it is to end
     key_ends: asyncio.TimerHandle | None = None  # when the API key that it came with does
     held: list[tuple[str, Event]] | None = None  # events while in doubt
     doubts: int = 0  # so far
 
     def __post_init__(self) -> None:
-        self.waiting = asyncio.Queue(self.limit)
         self.closing = asyncio.get_running_loop().create_future()
 
     def offer(self, frame: str) -> None:
         """Queue a frame; a full queue ends the connection."""
         if self.closing.done():
             return
-        try:
+        if len(self.waiting) < self.limit:
             self.waiting.put_nowait(frame)
-        except asyncio.QueueFull:
+        else:
             self.cut_off(TRY_AGAIN_LATER)
 
     def cut_off(self, code: int) -> None:
@@ -51,8 +51,7 @@ class Subscriber:
         if self.closing.done():
             return
         self.closing.set_result(code)
-        while not self.waiting.empty():
-            self.waiting.get_nowait()
+        self.waiting.clear()
         self.waiting.put_nowait(None)
 
     def hold(self) -> None:

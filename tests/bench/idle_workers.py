@@ -14,7 +14,7 @@ from redis import Redis
 from tests.bench.sockets import sign_in
 from tests.processes import Service, gunicorn
 
-_WORKERS = 8
+_WORKERS = 4
 _SECONDS = 20.0
 _RATE = 10  # changes a second
 _START_SECONDS = 60.0
