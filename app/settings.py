@@ -356,6 +356,9 @@ class Settings(BaseSettings):
     websocket_connections_per_user: int = Field(
         50, ge=1, description="Open sockets per user and process."
     )
+    websocket_connections_per_address: int = Field(
+        1000, ge=1, description="Open sockets per address and process, signed in or not yet."
+    )
     stats_cache_seconds: int = Field(30, ge=1, description="Life of the cached item statistics.")
 
     # ── Webhooks ─────────────────────────────────────────────────────────────────────────────
