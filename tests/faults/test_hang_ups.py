@@ -54,16 +54,15 @@ async def nobody_idles_in_a_transaction(settings: Settings) -> None:
         await connection.close()
 
 
-async def hang_up(port: int, tokens: Tokens, url: str, number: int) -> None:
-    """Begin an upload of a file, and cut it off at one place or another."""
+async def begin(port: int, tokens: Tokens, url: str, number: int) -> asyncio.StreamWriter:
+    """Send the head of an upload and more or less of its file."""
     _, writer = await asyncio.open_connection("127.0.0.1", port)
     body = form(bytes(200_000))
     head = [f"POST {url} HTTP/1.1", "Host: x", f"Authorization: Bearer {tokens.access}"]
     head += [f"Content-Type: {FORM_TYPE}", f"Content-Length: {len(body)}"]
     writer.write("\r\n".join([*head, "", ""]).encode())
-    writer.write(body[: number * 397 % len(body)])
-    await asyncio.sleep(0.002 * (number % 20))
-    writer.transport.abort()
+    writer.write(body[: 200 + number * 3970 % (len(body) - 200)])
+    return writer
 
 
 @pytest.mark.parametrize("aborts", [100, pytest.param(500, marks=pytest.mark.system)])
@@ -75,16 +74,22 @@ async def test_uploads_that_are_cut_off_leave_nothing_behind(
         item = await create_item(client, tokens)
         url = f"/api/v1/items/{item['id']}/files"
         for start in range(0, aborts, 50):
-            numbers = range(start, start + 50)
-            await asyncio.gather(
-                *(hang_up(storing.service.port, tokens, url, number) for number in numbers)
-            )
+            writers = [
+                await begin(storing.service.port, tokens, url, number)
+                for number in range(start, start + 50)
+            ]
+            # Every other round at once; else when half of them are being written.
+            async with asyncio.timeout(30):
+                while start % 100 and len(stored(tmp_path / "files")) < 25:
+                    await asyncio.sleep(0.02)
+            for writer in writers:
+                writer.transport.abort()
         await no_connection_in_use(client)
         await nobody_idles_in_a_transaction(settings)
-        kept = expect(await client.get(url, headers=tokens.headers), 200)["items"]
         async with asyncio.timeout(20):
-            while len(stored(tmp_path / "files")) != len(kept):
+            while stored(tmp_path / "files"):
                 await asyncio.sleep(0.05)
+        assert not expect(await client.get(url, headers=tokens.headers), 200)["items"]
         expect(await upload(client, tokens, item["id"], b"whole"), 201)
 
 
