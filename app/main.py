@@ -26,6 +26,7 @@ from app.middleware.compression import Compression
 from app.middleware.head import HeadMiddleware
 from app.middleware.limits import METHODS, InputLimits
 from app.middleware.metrics import RequestMetrics
+from app.middleware.overload import Shedding
 from app.middleware.problems import ErrorBoundary, install_exception_handlers
 from app.middleware.rate_limit_headers import RateLimitHeaders
 from app.middleware.request_context import RequestContextMiddleware
@@ -157,9 +158,11 @@ def _middleware(settings: Settings, process_metrics: Metrics) -> list[Middleware
         # What is noted of every answer, whoever gives it.
         *([Middleware(TracedRoute)] if settings.otlp_endpoint else []),
         Middleware(RequestContextMiddleware),
+        Middleware(SecurityHeaders, hsts_seconds=settings.hsts_seconds),
+        # What is too much is refused before it costs anything.
+        Middleware(Shedding, at_once=settings.max_requests_at_once, metrics=process_metrics),
         Middleware(AccessLog),
         Middleware(RequestMetrics, metrics=process_metrics),
-        Middleware(SecurityHeaders, hsts_seconds=settings.hsts_seconds),
         Middleware(RateLimitHeaders),
         Middleware(
             CORSMiddleware,

@@ -76,18 +76,7 @@ def gunicorn(
     """Serve an app by the shipped configuration until the end of the block."""
     with reserved_port() as port, tempfile.TemporaryFile() as log:
         started_at = time.perf_counter()
-        process = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", app],
-            env={
-                **os.environ,
-                **environment,
-                "PORT": str(port),
-                "HOST": "127.0.0.1",
-                "WEB_CONCURRENCY": str(workers),
-            },
-            stdout=log,
-            stderr=log,
-        )
+        process = start_on(port, app, environment, log, workers=workers)
         try:
             _wait_until_live(port, process)
             yield Service(name, port, process, time.perf_counter() - started_at, log)
@@ -100,8 +89,31 @@ def gunicorn(
             process.wait(30)
 
 
+def start_on(
+    port: int, app: str, environment: Mapping[str, str], log: IO[bytes], *, workers: int = WORKERS
+) -> subprocess.Popen[bytes]:
+    """Begin to serve an app on a port; whoever calls ends it."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", app],
+        env={
+            **os.environ,
+            **environment,
+            "PORT": str(port),
+            "HOST": "127.0.0.1",
+            "WEB_CONCURRENCY": str(workers),
+        },
+        stdout=log,
+        stderr=log,
+    )
+
+
 def _wait_until_live(port: int, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 20
+    """Wait for the first answer of a server.
+
+    Raises:
+        RuntimeError: it ended, or does not come up.
+    """
+    deadline = time.monotonic() + 60  # of a machine that is busy with tests
     while True:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/live", timeout=1):

@@ -103,7 +103,7 @@ async def producing(
         manager = gunicorn("kingpost", app, environ | variables, workers=workers)
         service = await asyncio.to_thread(manager.__enter__)
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while len(service.workers) < workers:
                     await asyncio.sleep(0.02)
             yield Production(service, *proxies)

@@ -270,7 +270,7 @@ async def arrived(listener: Listener, published: list[int]) -> None:
 @contextlib.asynccontextmanager
 async def following(production: Production, tokens: Tokens) -> AsyncIterator[list[Listener]]:
     """Follow the items by two streams and two sockets while the block runs."""
-    clients = [Listener(production.url, tokens, ("items",), 0) for _ in range(4)]
+    clients = [Listener(production.url, tokens, ("items",), 0, turns=500) for _ in range(4)]
     kinds = (follow_stream, follow_stream, follow_socket, follow_socket)
     tasks = [
         asyncio.create_task(follow(listener))
