@@ -12,6 +12,7 @@ RUN /opt/venv/bin/pip install --quiet --require-hashes --no-deps --only-binary :
 COPY . .
 RUN printf '#!/bin/sh\nexec /opt/venv/bin/python -m app.cli "$@"\n' > /opt/venv/bin/kingpost \
     && chmod 755 /opt/venv/bin/kingpost \
+    && chmod -R a+rX /opt/kingpost \
     && /opt/venv/bin/python -m compileall -q app migrations /opt/venv/lib
 
 FROM ${BASE}

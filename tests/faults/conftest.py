@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Protocol
 from urllib.parse import urlsplit
 
 import httpx
@@ -51,8 +52,15 @@ class Load:
         return good / max(1, self.statuses.total())
 
 
+class Served(Protocol):
+    """What has clients: a production of processes, or one of containers."""
+
+    def client(self) -> httpx.AsyncClient:
+        """Return a client to use in `async with`."""
+
+
 @asynccontextmanager
-async def loading(production: Production, path: str, *, clients: int = 4) -> AsyncIterator[Load]:
+async def loading(production: Served, path: str, *, clients: int = 4) -> AsyncIterator[Load]:
     """Read a path again and again while the block runs."""
     load, stop = Load(), asyncio.Event()
     loop = asyncio.get_running_loop()
