@@ -17,6 +17,8 @@ from tests.conftest import MakeSettings
 from tests.faults.proxy import FaultProxy, fault_proxy
 from tests.processes import Service, gunicorn
 
+STARTED = "Application startup complete"  # what each worker says
+
 
 @dataclass
 class Production:
@@ -111,9 +113,9 @@ async def producing(
         manager = gunicorn("kingpost", app, environ | variables, workers=workers)
         service = await asyncio.to_thread(manager.__enter__)
         try:
-            async with asyncio.timeout(20):
-                while len(service.workers) < workers:
-                    await asyncio.sleep(0.02)
+            async with asyncio.timeout(60):
+                while service.log().count(STARTED) < workers:
+                    await asyncio.sleep(0.05)
             yield Production(service, *proxies)
         finally:
             for proxy in proxies:

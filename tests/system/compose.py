@@ -82,7 +82,7 @@ class Stack:
         """Return a client of nginx that trusts only the certificate that was made."""
         trust = ssl.create_default_context(cafile=self.folder / "docker/secrets/tls.crt")
         url = f"https://localhost:{self.https_port}"
-        return httpx.AsyncClient(base_url=url, verify=trust, timeout=20)
+        return httpx.AsyncClient(base_url=url, verify=trust, timeout=60)
 
 
 def inspect(name: str) -> Any:
