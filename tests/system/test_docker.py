@@ -185,7 +185,7 @@ async def test_a_request_in_flight_outlives_docker_stop(stack: Stack) -> None:
                 direct.post("/api/v1/items", content=slowly(), headers=headers)
             )
             await asyncio.sleep(0.5)
-            stop = threading.Thread(target=docker, args=("stop", "--time", "60", name))
+            stop = threading.Thread(target=docker, args=("stop", name))  # by the file's own grace
             stop.start()
             async with httpx.AsyncClient(base_url=base) as balancer:
                 draining = await answers(balancer, "/health/ready", status=503, within=5)
