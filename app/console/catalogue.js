@@ -60,18 +60,19 @@ function row(item) {
   const element = $("item-row").content.firstElementChild.cloneNode(true);
   const find = (selector) => element.querySelector(selector);
   element.dataset.id = item.id;
-  find("h3").textContent = item.displayName ?? item.name;
+  const title = item.displayName ?? item.name;
+  find("h3").textContent = title;
   find(".description").textContent = item.description ?? "";
   find(".tags").replaceChildren(...item.tags.map((tag) => label(tag)));
   if (item.visibility === "private") find(".tags").append(label("private", "private"));
   find("s").textContent = item.onSale ? price(item.price) : "";
   find("strong").textContent = price(item.discountedPrice);
   find(".actions").append(
-    button("Files", () => openFiles(item, mayEdit(item)), { "aria-label": `Files of ${item.name}` }),
+    button("Files", () => openFiles(item, mayEdit(item)), { "aria-label": `Files of ${title}` }),
   );
   if (mayEdit(item)) {
     const open = () => act(() => edit(item.id));
-    find(".actions").append(button("Edit", open, { class: "edit", "aria-label": `Edit ${item.name}` }));
+    find(".actions").append(button("Edit", open, { class: "edit", "aria-label": `Edit ${title}` }));
   }
   return element;
 }
@@ -114,12 +115,23 @@ export function drop(id) {
 
 const rowOf = (id) => $("items").querySelector(`[data-id="${id}"]`);
 
+/** Events tell no name to show: it is the item's own, unless another was given. */
+function titleOf({ id, name }) {
+  const known = shown.get(id);
+  return known && known.displayName !== known.name ? known.displayName : name;
+}
+
+/** Put the keyboard where an item stands, or where it stood. */
+export function focusItem(id) {
+  (rowOf(id)?.querySelector(".edit") ?? $("catalogue-title")).focus();
+}
+
 function happened(event) {
   if (event.type in KINDS) log(event);
   const item = fromWire(event.data);
   switch (event.type) {
     case "item.updated":
-      update({ ...shown.get(item.id), ...item });
+      update({ ...shown.get(item.id), ...item, displayName: titleOf(item) });
       break;
     case "item.deleted":
       drop(item.id);

@@ -1,6 +1,7 @@
 /** The places of the page, one behind each `#/name`, and the links between them. */
 
 import { $, button, h } from "./dom.js";
+import { isWritten } from "./forms.js";
 import * as session from "./session.js";
 
 const places = new Map(); // name → {title, isForAdmins, show}
@@ -55,6 +56,8 @@ function show({ title, show, isForAdmins }) {
   }
 }
 
+const hasUnsent = () => [...$("place").querySelectorAll("form:not(.filters)")].some(isWritten);
+
 const heading = () => $(current ? "place-title" : "catalogue-title");
 
 function links() {
@@ -73,8 +76,9 @@ export function start() {
     event.preventDefault();
     heading().focus();
   });
-  session.onChange((user) => {
+  session.onChange((user, hasExpired) => {
     links();
+    if (hasExpired && hasUnsent()) return; // they sign in again when they send it
     if (shownFor !== undefined && shownFor === (user?.id ?? null)) return;
     shownFor = user?.id ?? null;
     go();
