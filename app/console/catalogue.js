@@ -164,7 +164,12 @@ function log(event) {
 
 export function start() {
   listen(happened, load);
-  session.onChange(() => load());
+  let shownTo = "";
+  session.onChange((user) => {
+    const reader = JSON.stringify([user?.id, user?.roles]);
+    if (reader !== shownTo) load();
+    shownTo = reader;
+  });
   let typing = 0;
   $("filters").addEventListener("input", () => {
     clearTimeout(typing);

@@ -20,9 +20,10 @@ let isLeaving = false; // the socket is closed before the answer to signing out 
 const listeners = new Set();
 let renewed = () => {};
 
-/** Call back with the account, or null, whenever that changes; and whether its session ran out. */
+/** Call back with the account, or null, whenever that changes; and whether its session ran out. Returns how to stop that. */
 export function onChange(callback) {
   listeners.add(callback);
+  return () => listeners.delete(callback);
 }
 
 /** Who is signed in; null where nobody is. */
@@ -122,7 +123,7 @@ export function end(how) {
 
 /** The account itself was changed. */
 export async function reload() {
-  become(await me());
+  if (user) become(await me());
 }
 
 /** The access token, renewed where it is about to run out; null where nobody is signed in. */

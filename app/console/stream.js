@@ -30,7 +30,10 @@ export function start() {
     channels: () => (session.account() ? ["items", "jobs", "me"] : ["items"]),
     token: session.token,
     onRefused: session.refused,
-    onEvent: (event) => listeners.forEach((each) => each(event)),
+    onEvent(event) {
+      if (event.type === "user.updated" && event.subject === `user:${session.account()?.id}`) session.reload().catch(() => {}); // or their session has ended with it
+      listeners.forEach((each) => each(event));
+    },
     onGap: () => gaps.forEach((each) => each()),
     onState(state) {
       $("connection").dataset.state = state;
@@ -38,5 +41,10 @@ export function start() {
     },
   });
   session.onRenewal(() => live.renew());
-  session.onChange(() => live.restart());
+  let whose = null;
+  session.onChange((user) => {
+    if (whose === (user?.id ?? null)) return;
+    whose = user?.id ?? null;
+    live.restart();
+  });
 }

@@ -66,6 +66,7 @@ function links() {
   for (const link of $("places").querySelectorAll("[data-admins]")) link.hidden = !session.isAdmin();
 }
 
+let mayStay; // with the rights of an admin
 let shownFor; // a renewed profile of the same person does not tear down what they are doing
 
 export function start() {
@@ -79,8 +80,11 @@ export function start() {
   session.onChange((user, hasExpired) => {
     links();
     if (hasExpired && hasUnsent()) return; // they sign in again when they send it
-    if (shownFor !== undefined && shownFor === (user?.id ?? null)) return;
+    const isSame = shownFor === (user?.id ?? null);
+    if (isSame && mayStay === session.isAdmin()) return;
+    const isClosed = places.get(current)?.isForAdmins;
     shownFor = user?.id ?? null;
-    go();
+    mayStay = session.isAdmin();
+    if (!isSame || isClosed) go();
   });
 }

@@ -12,7 +12,6 @@ pytestmark = pytest.mark.system
 
 async def another_tab(watched: Watched) -> Page:
     page = await watched.page.context.new_page()
-    page.set_default_timeout(8000)
     await page.goto("/")
     await expect(page.locator("#who")).to_be_visible()
     return page
