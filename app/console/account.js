@@ -79,9 +79,14 @@ function changeAddress() {
 }
 
 function password() {
+  const sendLink = () =>
+    act(async () => toast((await session.anonymous("/password/forgot", { email: session.account().email })).detail));
   return card(
     "Password",
-    { hint: "Changing it signs you out everywhere else." },
+    {
+      hint: "Changing it signs you out everywhere else. Whoever has none yet gets a link by mail, too.",
+      action: button("I do not know it", sendLink, { class: "link" }),
+    },
     formOf({
       fields: [
         field("Current password", { name: "currentPassword", type: "password", autocomplete: "current-password" }),

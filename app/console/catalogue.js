@@ -6,7 +6,7 @@ import { $, button, price, timeOfDay } from "./dom.js";
 import { edit } from "./editor.js";
 import { openFiles } from "./files.js";
 import * as session from "./session.js";
-import { fromWire, listen } from "./stream.js";
+import { fromWire, listen, onLive } from "./stream.js";
 
 const SHOWN_EVENTS = 100;
 const KINDS = {
@@ -20,6 +20,7 @@ const KINDS = {
 
 const shown = new Map(); // id → item, in the order of the list
 let cursor = null;
+let hasFailed = false; // what is shown is not what was asked for
 let search = 0; // counts searches, so that a slow old answer does not overwrite a new one
 
 /** What the list is filtered and sorted by, as the API's query. */
@@ -43,9 +44,12 @@ export async function load({ more = false } = {}) {
     const kept = more ? [...$("items").children] : [];
     $("items").replaceChildren(...kept, ...page.items.map(row));
     $("more").hidden = !page.hasMore;
+    hasFailed = false;
     showEmpty(isUnfiltered() ? "No items yet." : "Nothing matches.");
   } catch (problem) {
-    if (mine === search) showEmpty(problem.message);
+    if (mine !== search) return;
+    hasFailed = true;
+    showEmpty(problem.message);
   } finally {
     if (mine === search) $("items").setAttribute("aria-busy", "false");
   }
@@ -53,7 +57,7 @@ export async function load({ more = false } = {}) {
 
 function showEmpty(text) {
   $("empty").textContent = text;
-  $("empty").hidden = shown.size > 0;
+  $("empty").hidden = shown.size > 0 && !hasFailed;
 }
 
 function row(item) {
@@ -164,6 +168,7 @@ function log(event) {
 
 export function start() {
   listen(happened, load);
+  onLive(() => hasFailed && load());
   let shownTo = "";
   session.onChange((user) => {
     const reader = JSON.stringify([user?.id, user?.roles]);

@@ -8,6 +8,7 @@ const STATES = { connecting: "Connecting", live: "Live", offline: "Reconnecting"
 
 const listeners = new Set();
 const gaps = new Set();
+const lives = new Set();
 
 /** Call back with each event; `onGap` when some may have been missed. Returns how to stop that. */
 export function listen(onEvent, onGap = () => {}) {
@@ -18,6 +19,9 @@ export function listen(onEvent, onGap = () => {}) {
     gaps.delete(onGap);
   };
 }
+
+/** Call back whenever the service is there again. */
+export const onLive = (callback) => lives.add(callback);
 
 /** Events speak snake_case, as v1 does; the page speaks v2. */
 export function fromWire(data) {
@@ -38,6 +42,7 @@ export function start() {
     onState(state) {
       $("connection").dataset.state = state;
       $("connection").textContent = STATES[state];
+      if (state === "live") lives.forEach((each) => each());
     },
   });
   session.onRenewal(() => live.renew());

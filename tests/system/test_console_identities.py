@@ -29,9 +29,7 @@ def provider(running: OidcProvider) -> OidcProvider:
 
 
 @pytest.fixture(scope="module")
-def service(
-    tmp_path_factory: pytest.TempPathFactory, running: OidcProvider
-) -> Iterator[Service]:
+def service(tmp_path_factory: pytest.TempPathFactory, running: OidcProvider) -> Iterator[Service]:
     client = {"client_id": CLIENT_ID, "client_secret": CLIENT_SECRET}
     house = {**client, "issuer": running.url, "label": "The House"}
     folder = tmp_path_factory.mktemp("console-identities")

@@ -30,9 +30,7 @@ async def agree(page: Page, link: str) -> None:
     await page.get_by_role("button", name="Agree").click()
 
 
-async def test_an_address_changes_when_both_have_agreed(
-    browser: Browser, service: Service
-) -> None:
+async def test_an_address_changes_when_both_have_agreed(browser: Browser, service: Service) -> None:
     async with watched_page(browser, service.origin) as watched:
         page = watched.page
         await to_account(page, "ada")
