@@ -3,24 +3,79 @@
 import asyncio
 import socket
 from collections.abc import Iterator
+from http import HTTPStatus
 from typing import Any
 
 import uvicorn
 from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
+from websockets.http11 import Request
+
+from app.mailbox import Mailbox
+
+MAX_MESSAGE = 64 * 1024  # bytes of a WebSocket message
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
     """Uvicorn's WebSocket, which also gets rid of a peer that has stopped reading.
 
     Uvicorn's own waits until the peer has read all before it writes a close frame, and after that
-    until it has read the frame: one that never reads would be kept for good.
+    until it has read the frame: one that never reads would be kept for good. It also leaves without
+    an answer a handshake that it cannot read, and keeps that connection.
     """
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.queue: Any = Mailbox()  # it has all of a queue that is used
+
+    def data_received(self, data: bytes) -> None:
+        """Take in what came; a handshake that cannot be read is answered and over."""
+        super().data_received(data)
+        if self.conn.handshake_exc is not None and not self.handshake_initiated:
+            self.handshake_initiated = self.handshake_complete = self.close_sent = True
+            refusal = self.conn.reject(HTTPStatus.BAD_REQUEST, "The handshake cannot be read.\n")
+            self.transport.write(refusal.serialize())
+            self.transport.close()
+
+    def handle_connect(self, event: Request) -> None:
+        """Begin the handshake; another version is told which one there is (RFC 6455, 4.4)."""
+        if event.headers.get_all("Sec-WebSocket-Version") in ([], ["13"]):
+            super().handle_connect(event)
+            return
+        self.handshake_initiated = self.handshake_complete = self.close_sent = True
+        refusal = self.conn.reject(HTTPStatus.UPGRADE_REQUIRED, "The version here is 13.\n")
+        refusal.headers["Sec-WebSocket-Version"] = "13"
+        self.transport.write(refusal.serialize())
+        self.transport.close()
+
+    def handle_cont(self, event: Frame) -> None:
+        """Take in a fragment; empty ones would be kept without end, as they add to no size."""
+        if event.data or event.fin:
+            super().handle_cont(event)
+
+    def handle_ping(self) -> None:
+        """Answer a ping; one who does not read the pongs would be given them without end."""
+        super().handle_ping()
+        if not self.writable.is_set():
+            self.transport.abort()
+
+    def handle_close(self, event: Frame) -> None:
+        """Answer a close frame, or end with the answer to ours."""
+        super().handle_close(event)
+        self._abort_when_late()
+
+    def handle_parser_exception(self) -> None:
+        """Close on a peer that breaks the protocol."""
+        super().handle_parser_exception()
+        self._abort_when_late()
 
     async def send(self, message: ASGISendEvent) -> None:
         """Send a message of the app; a close frame is not held back by what is unread."""
         if message["type"] != "websocket.close":
             await super().send(message)
+            if message["type"] == "websocket.accept":
+                del self.request, self.response  # the scope has all of it that is needed
             return
         self.writable.set()
         await super().send(message)
@@ -83,7 +138,7 @@ def _queue_of(listener: socket.socket) -> Iterator[socket.socket]:
 OPTIONS: dict[str, Any] = {
     "ws": WebSocketProtocol,
     "ws_per_message_deflate": False,  # 32 KiB a connection; with deflate it would be 128
-    "ws_max_size": 2**20,  # the service answers 1009 from 64 KiB on; this is the net under it
+    "ws_max_size": MAX_MESSAGE,  # whoever has not signed in yet could make us hold as much
     "server_header": False,
     "proxy_headers": False,  # the app believes its own list of proxies
     "access_log": False,  # the app writes its own

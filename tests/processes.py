@@ -40,11 +40,15 @@ class Service:
 
     def cpu_seconds(self) -> float:
         """Return the time that the workers have spent on a CPU, of user and system."""
-        ticks = 0
+        return sum(self.cpu_of_each())
+
+    def cpu_of_each(self) -> list[float]:
+        """Return the same of each worker."""
+        found = []
         for pid in self.workers:
             fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-            ticks += int(fields[11]) + int(fields[12])
-        return ticks / _TICKS
+            found.append((int(fields[11]) + int(fields[12])) / _TICKS)
+        return found
 
     def memory(self) -> list[float]:
         """Return the resident memory of each worker, in MB."""

@@ -13,14 +13,14 @@ from starlette.websockets import WebSocketDisconnect, WebSocketState
 from app.dependencies.auth import API_KEY_HEADER, authenticate, bearer_token
 from app.errors import DomainError, InvalidToken, NotFound
 from app.events.channels import is_channel, is_room, item_id_of
-from app.events.hub import POLICY_VIOLATION, TRY_AGAIN_LATER
+from app.events.subscriber import POLICY_VIOLATION, TRY_AGAIN_LATER
 from app.resources import Resources
 from app.security.principal import Principal
+from app.server import MAX_MESSAGE
 from app.services import items
 
 router = APIRouter()
 
-MAX_MESSAGE = 64 * 1024  # bytes
 MAX_CHANNELS = 100
 MAX_DEPTH = 32
 _AUTHENTICATE_WITHIN = 5.0  # seconds
@@ -53,15 +53,20 @@ async def live(websocket: WebSocket) -> None:
         await websocket.close(POLICY_VIOLATION)
         return
     await websocket.accept()
+    address = websocket.client.host if websocket.client else "unknown"
     resources.metrics.sockets.inc()
+    opened = resources.hub.arrive(address)
     try:
-        connection = Connection(websocket, resources)
-        await connection.run()
+        if opened > resources.settings.websocket_connections_per_address:
+            await _close(websocket, TRY_AGAIN_LATER)
+        else:
+            await Connection(websocket, resources).run()
     except Closed as closed:
         await _close(websocket, closed.code)
     except (WebSocketDisconnect, RuntimeError):
         pass  # gone: there is nobody left to tell
     finally:
+        resources.hub.leave(address)
         resources.metrics.sockets.dec()
 
 
