@@ -5,13 +5,14 @@ ARG BASE=python:3.11-slim-bookworm
 FROM ${BASE} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PYTHONDONTWRITEBYTECODE=1
 RUN python -m venv /opt/venv
+WORKDIR /opt/kingpost
 COPY requirements.lock .
 RUN /opt/venv/bin/pip install --quiet --require-hashes --no-deps --only-binary :all: -r requirements.lock
 # The code beside what it needs, compiled once: the running image cannot write.
-WORKDIR /opt/kingpost
 COPY . .
 RUN printf '#!/bin/sh\nexec /opt/venv/bin/python -m app.cli "$@"\n' > /opt/venv/bin/kingpost \
     && chmod 755 /opt/venv/bin/kingpost \
+    && chmod -R a+rX /opt/kingpost \
     && /opt/venv/bin/python -m compileall -q app migrations /opt/venv/lib
 
 FROM ${BASE}

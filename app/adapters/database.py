@@ -20,12 +20,19 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, NullPool
 from sqlalchemy.util import await_only
 
-from app.adapters.driver import DRIVER_ERRORS, Begin, DirectConnection, trace_statements
+from app.adapters.driver import (
+    DRIVER_ERRORS,
+    Begin,
+    DirectConnection,
+    let_go_of_lost,
+    trace_statements,
+)
 from app.errors import DatabaseUnavailable
 from app.settings import Settings
 
 READ_ONLY = "kingpost_autocommit"  # the execution option that tells SQLite not to BEGIN
 _IDLE_BEFORE_PING = 1.0  # seconds; a ping on every checkout costs 300 µs, a stale connection a 503
+_PING_PATIENCE = 2.0  # seconds, and not those of a statement: it has nothing to do
 
 # Class 08 connection lost, 53 out of resources, 57 operator intervention (timeouts, shutdown),
 # 55P03 lock timeout, 40 serialisation or deadlock: the client should simply come back.
@@ -344,8 +351,9 @@ def create_engine(settings: Settings, *, pooled: bool = True) -> AsyncEngine:
         event.listen(engine.sync_engine, "begin", _begin_immediate)
         return engine
     engine = create_async_engine(url, connect_args=_asyncpg_arguments(settings), **options)
+    event.listen(engine.sync_engine, "handle_error", let_go_of_lost)
     event.listen(engine.sync_engine, "checkin", _note_use)
-    event.listen(engine.sync_engine, "checkout", _ping_if_idle)
+    event.listen(engine.sync_engine, "checkout", _replace_if_lost)
     return engine
 
 
@@ -394,12 +402,15 @@ def _note_use(_connection: DBAPIConnection | None, record: ConnectionPoolEntry) 
     record.info["used_at"] = time.monotonic()
 
 
-def _ping_if_idle(connection: Any, record: ConnectionPoolEntry, _proxy: object) -> None:
+def _replace_if_lost(connection: Any, record: ConnectionPoolEntry, _proxy: object) -> None:
     """Replace a connection that a restarted database has forgotten, at no cost under load."""
+    driver = connection.driver_connection
+    if driver.is_closed():
+        raise exc.DisconnectionError
     if time.monotonic() - record.info.get("used_at", time.monotonic()) < _IDLE_BEFORE_PING:
         return
     try:
         # Past SQLAlchemy's cursor, which would begin a transaction.
-        await_only(connection.driver_connection.fetchrow(";"))
+        await_only(driver.fetchrow(";", timeout=_PING_PATIENCE))
     except Exception as error:
         raise exc.DisconnectionError from error

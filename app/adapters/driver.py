@@ -109,7 +109,11 @@ class DirectConnection(AsyncConnection):
             raise ConnectionError("no connection could be made") from error
         driver: asyncpg.Connection = pooled.driver_connection
         if driver.is_in_transaction():  # what is changed here would never be committed
-            await driver.execute("ROLLBACK")
+            try:
+                await driver.execute("ROLLBACK")
+            except BaseException:
+                await greenlet_spawn(pooled.invalidate)
+                raise
         return cls(engine, pooled)
 
     @property  # type: ignore[misc]
@@ -179,11 +183,30 @@ async def _send(pooled: PoolProxiedConnection, known: _Compiled, parameters: Par
     driver: asyncpg.Connection = pooled.driver_connection
     try:
         return known.rows(await driver.fetch(known.sql, *known.arguments(parameters)))
+    except OSError as error:
+        await greenlet_spawn(pooled.invalidate)
+        raise _lost() from error
     except DRIVER_ERRORS as error:
         # The internal one is what a word of farewell leaves that came between two statements.
         if driver.is_closed() or isinstance(error, asyncpg.InternalClientError):
             await greenlet_spawn(pooled.invalidate)
         raise
+
+
+def let_go_of_lost(context: ExceptionContext) -> ConnectionError | None:
+    """Close a connection whose other end is silent or out of reach, and call that an outage.
+
+    The driver tells the second by the system's own errors, and the first, at its own deadline, by
+    TimeoutError, which is one of them. SQLAlchemy knows neither, and would go on to use it.
+    """
+    if not isinstance(context.original_exception, OSError):
+        return None
+    context.is_disconnect = True
+    return _lost()
+
+
+def _lost() -> ConnectionError:
+    return ConnectionError("the connection to the database is lost")
 
 
 def trace_statements(engine: AsyncEngine, begin: Begin) -> None:

@@ -113,6 +113,11 @@ class Hub:
         """The id of the last event that was handed on."""
         return self._tail.position
 
+    @property
+    def is_ready(self) -> bool:
+        """False while it is not known which event is the next: nobody can be served from there."""
+        return self._tail.has_begun
+
     async def subscribe(self, subscriber: Subscriber, channel: str) -> None:
         """Send a channel's events from now on."""
         if channel in subscriber.channels:

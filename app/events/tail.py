@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from app.adapters.database import Database
 from app.adapters.pubsub import PubSub
-from app.errors import DomainError
+from app.errors import DatabaseUnavailable, DomainError
 from app.events.gaps import Gap, SettledReader
 from app.models.events import Event
 from app.repositories.events import EventRepository
@@ -38,6 +38,7 @@ class EventTail:
         self._early: list[Listener] = []
         self._woken = asyncio.Event()
         self._position = 0
+        self._has_begun = False
         self._confirmed_at = float("-inf")
         self._settled = SettledReader(is_postgres=db.is_postgres)
 
@@ -45,6 +46,11 @@ class EventTail:
     def position(self) -> int:
         """The id of the last event that was handed on; everything up to it is settled."""
         return self._position
+
+    @property
+    def has_begun(self) -> bool:
+        """False while there is no position: the database was away at the start, and still is."""
+        return self._has_begun
 
     def listen(self, listener: Listener) -> None:
         """Call a function with each batch of events, in order."""
@@ -67,7 +73,17 @@ class EventTail:
         self._pubsub.notify(CHANNEL)
 
     async def start(self) -> None:
-        """Take the place from which on events are handed on: the newest one that is settled."""
+        """Take the place from which on events are handed on; `run` does, if the database is away.
+
+        Whoever starts while it is away would otherwise end, and Gunicorn with all workers.
+        """
+        await self._pubsub.subscribe(CHANNEL, self.wake)
+        with contextlib.suppress(DatabaseUnavailable, TimeoutError):
+            async with asyncio.timeout(_LONGEST_START + 1):
+                await self._take_place()
+
+    async def _take_place(self) -> None:
+        """Begin at the newest event that is settled."""
         started_at = time.monotonic()
         async with self._db.read() as connection:
             repository = EventRepository(connection)
@@ -79,7 +95,7 @@ class EventTail:
                     while not await below.has_ended(repository):  # noqa: ASYNC110
                         await asyncio.sleep(_GAP_PAUSE)
         self._confirmed_at = started_at  # nothing is remembered yet that could be out of date
-        await self._pubsub.subscribe(CHANNEL, self.wake)
+        self._has_begun = True
 
     async def run(self) -> None:
         """Read until cancelled; while the database is away, keep trying."""
@@ -106,6 +122,8 @@ class EventTail:
         """Hand on what is settled; tell whether nothing is left to wait for."""
         while True:
             started_at = time.monotonic()
+            if not self._has_begun:
+                await self._take_place()
             async with self._db.read() as connection:
                 repository = EventRepository(connection)
                 batch, settled = await self._settled.read(repository, self._position, _BATCH)

@@ -10,7 +10,7 @@ from starlette.responses import StreamingResponse
 
 from app.dependencies.auth import OptionalUser
 from app.dependencies.resources import CurrentResources
-from app.errors import Unauthenticated, Unprocessable
+from app.errors import DatabaseUnavailable, Unauthenticated, Unprocessable
 from app.events.channels import is_channel, is_room, item_id_of, wire_form
 from app.models.events import Event
 from app.resources import Resources
@@ -57,6 +57,8 @@ async def stream_events(
         session_id, user_id = await resources.sessions.spend_ticket(ticket)
         viewer = await resources.authenticator.principal_of(session_id, user_id)
     await _check_channels(channel, viewer, resources)
+    if not resources.hub.is_ready:
+        raise DatabaseUnavailable
     since = _parsed_id(last_event_id)
     if since is not None:
         await resources.hub.check_since(since)

@@ -89,7 +89,7 @@ class Connection:
         """
         principal = await self._authenticate()
         most = self._resources.settings.websocket_connections_per_user
-        if self._hub.connections_of(principal.user_id) >= most:
+        if not self._hub.is_ready or self._hub.connections_of(principal.user_id) >= most:
             raise Closed(TRY_AGAIN_LATER)
         self._subscriber = self._hub.connect(principal)
         self._welcome(principal)

@@ -65,6 +65,18 @@ async def test_without_a_database_it_is_not_ready_and_answers_503(
     assert (await client.get("/api/v1/items")).status_code == 200
 
 
+@pytest.mark.only("production")
+async def test_what_starts_without_a_database_is_alive_and_answers_503(
+    make_app: MakeApp, make_client: MakeClient
+) -> None:
+    client = make_client(await make_app(database_url="postgresql://nobody:x@127.0.0.1:1/nothing"))
+    expect(await client.get("/health/live"), 200)
+    expect(await client.get("/health/ready"), 503)
+    for path in ("/api/v1/items", "/api/v1/events?channel=items"):
+        refused = await client.get(path)
+        assert expect(refused, 503)["error_code"] == "DATABASE_UNAVAILABLE", path
+
+
 @pytest.mark.usefixtures("clean_database")
 async def test_an_old_schema_is_not_ready(client: AsyncClient, app: FastAPI) -> None:
     async with app.state.resources.db.transaction() as connection:

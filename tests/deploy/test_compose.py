@@ -8,13 +8,19 @@ import pytest
 import yaml
 
 from app.settings import Settings
+from tests.system.docker_engine import GRAFANA, IMAGES
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def services() -> Any:
-    return yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))["services"]
+def shipped() -> Any:
+    return yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def services(shipped: Any) -> Any:
+    return shipped["services"]
 
 
 def test_ours_run_without_privileges(services: Any) -> None:
@@ -23,6 +29,32 @@ def test_ours_run_without_privileges(services: Any) -> None:
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]
         assert "no-new-privileges:true" in service["security_opt"]
+
+
+def test_one_image_is_built_once_and_never_pulled(services: Any) -> None:
+    ours = {name: each for name, each in services.items() if each["image"] == "kingpost"}
+    assert set(ours) == {"api", "worker", "migrate"}
+    assert [name for name, service in ours.items() if "build" in service] == ["api"]
+    assert {service["pull_policy"] for service in ours.values()} == {"never"}
+
+
+def test_nginx_meets_the_api_only_where_it_is_a_trusted_proxy(shipped: Any, services: Any) -> None:
+    inside = shipped["networks"]["inside"]
+    assert inside["internal"] is True
+    assert (
+        inside["ipam"]["config"][0]["subnet"] == services["api"]["environment"]["TRUSTED_PROXIES"]
+    )
+    assert set(services["nginx"]["networks"]) & set(services["api"]["networks"]) == {"inside"}
+    for name in ("postgres", "redis"):
+        assert services[name]["networks"] == ["inside"]
+
+
+def test_every_other_image_has_a_stand_in_where_no_registry_answers(services: Any) -> None:
+    named = {each["image"] for each in services.values()}
+    assert named == {"kingpost", GRAFANA, *IMAGES.values()}
+    for name in ("postgres", "redis"):
+        manifest = (ROOT / f"k8s/overlays/development/{name}.yaml").read_text(encoding="utf-8")
+        assert f"image: {IMAGES[name]}\n" in manifest
 
 
 def test_every_variable_is_a_setting_and_no_secret_is_one(services: Any) -> None:

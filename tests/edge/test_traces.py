@@ -18,7 +18,7 @@ from tests.api.hooks import hooked
 from tests.api.imports import NDJSON, ndjson
 from tests.api.test_production_start import environment
 from tests.conftest import MakeSettings
-from tests.edge.test_nginx import configured, start
+from tests.edge.conftest import configured, start
 from tests.factories import expect, new_user
 from tests.faults.test_jobs import worker
 from tests.otlp_receiver import Receiver, Span, receiving

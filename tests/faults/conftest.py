@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Protocol
 from urllib.parse import urlsplit
 
 import httpx
@@ -15,6 +16,8 @@ from tests.api.test_production_start import environment
 from tests.conftest import MakeSettings
 from tests.faults.proxy import FaultProxy, fault_proxy
 from tests.processes import Service, gunicorn
+
+STARTED = "Application startup complete"  # what each worker says
 
 
 @dataclass
@@ -51,8 +54,15 @@ class Load:
         return good / max(1, self.statuses.total())
 
 
+class Served(Protocol):
+    """What has clients: a production of processes, or one of containers."""
+
+    def client(self) -> httpx.AsyncClient:
+        """Return a client to use in `async with`."""
+
+
 @asynccontextmanager
-async def loading(production: Production, path: str, *, clients: int = 4) -> AsyncIterator[Load]:
+async def loading(production: Served, path: str, *, clients: int = 4) -> AsyncIterator[Load]:
     """Read a path again and again while the block runs."""
     load, stop = Load(), asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -104,8 +114,8 @@ async def producing(
         service = await asyncio.to_thread(manager.__enter__)
         try:
             async with asyncio.timeout(60):
-                while len(service.workers) < workers:
-                    await asyncio.sleep(0.02)
+                while service.log().count(STARTED) < workers:
+                    await asyncio.sleep(0.05)
             yield Production(service, *proxies)
         finally:
             for proxy in proxies:

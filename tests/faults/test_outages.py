@@ -1,15 +1,18 @@
 """PostgreSQL or Redis away, frozen or exhausted, under load, against Gunicorn with two workers."""
 
 import asyncio
+import os
+import signal
 import time
 
+import httpx
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from app.settings import Settings
-from tests.factories import create_item, expect, new_user
-from tests.faults.conftest import Production, loading
+from tests.factories import create_item, expect, new_user, register
+from tests.faults.conftest import STARTED, Production, loading
 
 pytestmark = pytest.mark.only("production")
 
@@ -119,3 +122,50 @@ async def test_a_change_bites_also_while_redis_is_away(production: Production) -
             while refused < 20:  # in a row, so that both workers have been asked
                 answer = await other.get("/api/v1/users/me", headers=tokens.headers)
                 refused = refused + 1 if answer.status_code == 401 else 0
+
+
+@pytest.mark.parametrize("production", [{"DATABASE_STATEMENT_TIMEOUT": "1"}], indirect=True)
+async def test_a_network_gone_silent_under_open_connections_is_503(production: Production) -> None:
+    async with production.client() as client:
+        tokens = await new_user(client)
+        item = {"name": "Lost", "price": 1}
+        for _ in range(8):  # so that both workers have connections that have just been used
+            await create_item(client, tokens)
+            expect(await client.get("/api/v1/items"), 200)
+        production.postgres.freeze()
+        answers = await asyncio.gather(
+            *(client.get("/api/v1/items") for _ in range(4)),
+            *(client.post("/api/v1/items", json=item, headers=tokens.headers) for _ in range(4)),
+            *(register(client) for _ in range(2)),
+            return_exceptions=True,
+        )
+        refused = [each.status_code for each in answers if isinstance(each, httpx.Response)]
+        assert refused == [503] * 8
+        assert all("DATABASE_UNAVAILABLE" in str(each) for each in answers[8:])
+        production.postgres.heal()
+        await is_back(production, "/api/v1/items", within=15)
+        async with loading(production, "/api/v1/items") as after:
+            await asyncio.sleep(1)
+        assert set(after.statuses) == {200}
+        await create_item(client, tokens)
+
+
+async def test_a_worker_that_starts_while_postgresql_is_away_waits_for_it(
+    production: Production,
+) -> None:
+    service = production.service
+    async with asyncio.timeout(60):
+        production.postgres.cut()
+        os.kill(service.workers[0], signal.SIGKILL)
+        while service.log().count(STARTED) < 3:
+            assert service.process.poll() is None, "Gunicorn has ended with its other worker"
+            await asyncio.sleep(0.05)
+    async with production.client() as client:
+        answer = await client.get("/api/v1/items")
+        assert expect(answer, 503)["error_code"] == "DATABASE_UNAVAILABLE"
+        production.postgres.heal()
+        await is_back(production, "/api/v1/items", within=15)
+        await create_item(client, await new_user(client))
+    async with loading(production, "/api/v1/items") as after:
+        await asyncio.sleep(1)
+    assert set(after.statuses) == {200}
