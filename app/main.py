@@ -23,6 +23,7 @@ from app.dependencies.auth import default_limit
 from app.jobs.running import jobs_beside_requests, jobs_of_worker
 from app.middleware.access_log import AccessLog
 from app.middleware.compression import Compression
+from app.middleware.draining import Draining
 from app.middleware.head import HeadMiddleware
 from app.middleware.limits import METHODS, InputLimits
 from app.middleware.metrics import RequestMetrics
@@ -159,6 +160,7 @@ def _middleware(settings: Settings, process_metrics: Metrics) -> list[Middleware
         *([Middleware(TracedRoute)] if settings.otlp_endpoint else []),
         Middleware(RequestContextMiddleware),
         Middleware(SecurityHeaders, hsts_seconds=settings.hsts_seconds),
+        Middleware(Draining),
         # What is too much is refused before it costs anything.
         Middleware(Shedding, at_once=settings.max_requests_at_once, metrics=process_metrics),
         Middleware(AccessLog),

@@ -1,8 +1,12 @@
 """How Uvicorn serves the app, the same in one process, under Gunicorn and in the tests."""
 
+import asyncio
+import socket
+from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
 
+import uvicorn
 from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
@@ -87,6 +91,48 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self.close_timer.cancel()
         if not self.disconnected:
             self.close_timer = self.loop.call_later(self.close_timeout, self.transport.abort)
+
+
+class LingeringServer(uvicorn.Server):
+    """Uvicorn's server, which at its end loses no request that is on its way already.
+
+    Uvicorn's own closes the socket with whoever stands in its queue, and kept connections with
+    what their clients have just sent: both see a reset, and a proxy may not repeat a POST for it.
+    """
+
+    def __init__(self, config: uvicorn.Config, linger_seconds: float) -> None:
+        super().__init__(config)
+        self._linger_seconds = linger_seconds
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take in the socket's queue, close it, serve on for a moment, then end as Uvicorn does."""
+        if sockets:
+            queued = [client for each in sockets for client in _queue_of(each)]
+            for server in self.servers:
+                server.close()
+            for each in sockets:
+                each.close()
+            loop = asyncio.get_running_loop()
+            for client in queued:
+                await loop.connect_accepted_socket(self._protocol, client)
+            await asyncio.sleep(self._linger_seconds)
+        await super().shutdown(sockets)
+
+    def _protocol(self) -> asyncio.Protocol:
+        protocol: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return protocol
+
+
+def _queue_of(listener: socket.socket) -> Iterator[socket.socket]:
+    while True:
+        try:
+            client, _ = listener.accept()
+        except OSError:  # nobody is left
+            return
+        client.setblocking(False)
+        yield client
 
 
 OPTIONS: dict[str, Any] = {

@@ -10,6 +10,7 @@ from uvicorn_worker import UvicornWorker
 
 from app import server
 
+LINGER_SECONDS = 0.5  # for requests that are on their way when the socket closes
 LIFESPAN_SECONDS = 5  # what is left of Gunicorn's graceful timeout for closing what we hold
 
 
@@ -43,3 +44,11 @@ class KingpostWorker(UvicornWorker):  # type: ignore[misc]
             super().load_wsgi()
         finally:
             gc.enable()
+
+    async def _serve(self) -> None:
+        self.config.app = self.wsgi
+        serving = server.LingeringServer(self.config, LINGER_SECONDS)
+        self._install_sigquit_handler()
+        await serving.serve(sockets=self.sockets)
+        if not serving.started:
+            sys.exit(Arbiter.WORKER_BOOT_ERROR)
