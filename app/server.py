@@ -16,6 +16,7 @@ from websockets.protocol import State
 from app.mailbox import Mailbox
 
 MAX_MESSAGE = 64 * 1024  # bytes of a WebSocket message
+_MOST_UNREAD = 2**20  # bytes; what the app sends waits long before that, so these are pongs
 
 
 class PreparedText(str):
@@ -67,7 +68,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def handle_ping(self) -> None:
         """Answer a ping; one who does not read the pongs would be given them without end."""
         super().handle_ping()
-        if not self.writable.is_set():
+        if self.transport.get_write_buffer_size() > _MOST_UNREAD:
             self.transport.abort()
 
     def handle_close(self, event: Frame) -> None:
