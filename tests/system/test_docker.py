@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -185,20 +184,19 @@ async def test_a_request_in_flight_outlives_docker_stop(stack: Stack) -> None:
                 direct.post("/api/v1/items", content=slowly(), headers=headers)
             )
             await asyncio.sleep(0.5)
-            stop = threading.Thread(target=docker, args=("stop", name))  # by the file's own grace
-            stop.start()
+            stop = asyncio.create_task(asyncio.to_thread(docker, "stop", name))  # its own grace
             async with httpx.AsyncClient(base_url=base) as balancer:
                 draining = await answers(balancer, "/health/ready", status=503, within=5)
             assert draining.json()["status"] == "draining"
             told_to_end.set()
             expect(await request, 201)
-            await asyncio.to_thread(stop.join)
+            await stop
     state = inspect(name)["State"]
+    docker("start", name)
+    until(lambda: is_healthy(name), within=HEALTHY_WITHIN, what=f"{name} is healthy again")
     assert (state["Status"], state["ExitCode"]) == ("exited", 0)
     assert set(load.statuses) == {200}
     assert load.cut_off == 0
-    docker("start", name)
-    until(lambda: is_healthy(name), within=HEALTHY_WITHIN, what=f"{name} is healthy again")
 
 
 @pytest.mark.parametrize(("fault", "mending"), [("pause", "unpause"), ("stop", "start")])
