@@ -80,7 +80,8 @@ def test_everything_is_healthy_once_compose_has_waited(stack: Stack) -> None:
         for container in stack.containers(service):
             assert is_healthy(container), container
     assert len(stack.containers("api")) == 2
-    assert inspect(stack.container("migrate"))["State"]["ExitCode"] == 0
+    migrate = inspect(stack.container("migrate"))
+    assert (migrate["State"]["ExitCode"], migrate["RestartCount"]) == (0, 0)
 
 
 def test_one_image_serves_every_role(stack: Stack) -> None:
@@ -293,3 +294,19 @@ async def test_grafana_shows_the_dashboards(stack: Stack) -> None:
         answer = await client.get("/api/search", auth=("admin", password))
     shipped = list((ROOT / "docker/grafana/dashboards").glob("*.json"))
     assert len([each for each in answer.json() if each["type"] == "dash-db"]) == len(shipped)
+
+
+async def test_development_reloads_what_was_changed_in_the_checkout(stack: Stack) -> None:
+    files = ("--file", "docker-compose.yml", "--file", "docker/development.yml")
+    stack.compose(*files, "up", "--wait", "--no-build", "api")
+    changed = stack.folder / "app/clock.py"
+    changed.write_text(changed.read_text() + "\nCHANGED = True\n")
+    until(
+        lambda: "'app/clock.py'. Reloading" in stack.compose("logs", "api"),
+        within=30,
+        what="the reloader has seen the change",
+    )
+    url = f"http://localhost:{stack.development_port}"
+    patient = httpx.AsyncHTTPTransport(retries=6)  # it listens again in a moment
+    async with httpx.AsyncClient(base_url=url, transport=patient, timeout=60) as client:
+        expect(await client.get("/api/v1/items"), 200)
