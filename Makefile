@@ -40,6 +40,7 @@ check: $(VENV)/development ## Check format, lint, types, imports, migrations and
 bench: $(VENV)/development ## Measure against the bare stack and write docs/performance.md
 	@$(BIN)/python -m tests.bench $(ARGS)
 	@$(if $(findstring quick,$(ARGS)),true,$(BIN)/python -m tests.bench.bulk --write)
+	@$(if $(findstring quick,$(ARGS)),true,$(BIN)/python -m tests.bench.sockets_scale --write)
 
 format: $(VENV)/development ## Format the code and mend what the linter can
 	$(BIN)/ruff format

@@ -345,6 +345,10 @@ class TooManyExports(Unavailable):
     error_code, title = "TOO_MANY_EXPORTS", "Too many exports are running; try again later"
 
 
+class Overloaded(Unavailable):
+    error_code, title = "OVERLOADED", "Too many requests at once; try again later"
+
+
 class DatabaseUnavailable(Unavailable):
     error_code, title = "DATABASE_UNAVAILABLE", "The database is temporarily unavailable"
 

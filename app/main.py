@@ -6,14 +6,16 @@ environment when a server asks for it, so that importing this module does nothin
 
 import gc
 from collections import ChainMap
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import cache
 from typing import Any
 
-from fastapi import Depends, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from fastapi.telemetry import TelemetryConfig
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import BaseRoute
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from app.context import current_request
@@ -21,9 +23,11 @@ from app.dependencies.auth import default_limit
 from app.jobs.running import jobs_beside_requests, jobs_of_worker
 from app.middleware.access_log import AccessLog
 from app.middleware.compression import Compression
+from app.middleware.draining import Draining
 from app.middleware.head import HeadMiddleware
 from app.middleware.limits import METHODS, InputLimits
 from app.middleware.metrics import RequestMetrics
+from app.middleware.overload import Shedding
 from app.middleware.problems import ErrorBoundary, install_exception_handlers
 from app.middleware.rate_limit_headers import RateLimitHeaders
 from app.middleware.request_context import RequestContextMiddleware
@@ -100,9 +104,9 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         openapi_url=None,
         redirect_slashes=False,
+        routes=list(_routes()),
     )
     install_exception_handlers(app)
-    _add_routes(app)
     add_documentation(app, VERSIONS)
     console.mount_console(app)
     install_prefix_dispatch(app.router)
@@ -123,7 +127,7 @@ def create_worker_app(settings: Settings) -> FastAPI:
     )
     install_exception_handlers(app)
     for router in (health.router, metrics.router):
-        add_routes(app, router)
+        add_routes(app.router, router)
     return app
 
 
@@ -155,9 +159,12 @@ def _middleware(settings: Settings, process_metrics: Metrics) -> list[Middleware
         # What is noted of every answer, whoever gives it.
         *([Middleware(TracedRoute)] if settings.otlp_endpoint else []),
         Middleware(RequestContextMiddleware),
+        Middleware(SecurityHeaders, hsts_seconds=settings.hsts_seconds),
+        Middleware(Draining),
+        # What is too much is refused before it costs anything.
+        Middleware(Shedding, at_once=settings.max_requests_at_once, metrics=process_metrics),
         Middleware(AccessLog),
         Middleware(RequestMetrics, metrics=process_metrics),
-        Middleware(SecurityHeaders, hsts_seconds=settings.hsts_seconds),
         Middleware(RateLimitHeaders),
         Middleware(
             CORSMiddleware,
@@ -198,16 +205,20 @@ def _middleware(settings: Settings, process_metrics: Metrics) -> list[Middleware
     ]
 
 
-def _add_routes(app: FastAPI) -> None:
+@cache
+def _routes() -> Sequence[BaseRoute]:
+    """Return the routes, which know no settings: however many apps a process makes share them."""
+    table = APIRouter()
     limited = [Depends(default_limit)]
     camel_case = CamelCase(ChainMap(*(dict(each.successors) for each in RESOURCES)))
     for resource in RESOURCES:
         for router in (*resource.shared, *resource.v1):
-            add_routes(app, router, prefix="/api/v1", dependencies=limited)
+            add_routes(table, router, prefix="/api/v1", dependencies=limited)
         for router in (*resource.shared, *resource.v2):
-            add_routes(app, router, prefix="/api/v2", dependencies=limited, camel_case=camel_case)
+            add_routes(table, router, prefix="/api/v2", dependencies=limited, camel_case=camel_case)
     for router in (health.router, jwks.router, metrics.router, ws.router):
-        add_routes(app, router)
+        add_routes(table, router)
+    return table.routes
 
 
 def _log_context() -> dict[str, Any]:
@@ -237,8 +248,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(name)
     globals()["app"] = create_app(Settings())
     # What was made until here stays for the process's life. Looking through all of it for garbage
-    # again and again would stop the loop for 50 ms twice a second under load.
-    gc.collect()
+    # again and again would stop the loop for 50 ms twice a second under load; and looking once, at
+    # the start, would take 100 ms to find half a megabyte.
     gc.freeze()
     gc.set_threshold(20_000, 20, 100)  # what a request leaves is rarely cyclic
     return globals()["app"]

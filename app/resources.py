@@ -113,6 +113,7 @@ async def open_resources(
     """Open everything, run what runs beside the requests, and close it all in reverse."""
     async with AsyncExitStack() as stack:
         resources = _build(settings, metrics, stack, tracing)
+        await resources.files.storage.open()
         await resources.tail.start()
         tasks = [
             asyncio.create_task(run, name=name)
@@ -193,7 +194,8 @@ def _build(
     secrets_known = [secret, *([previous_secret] if previous_secret else [])]
     db = Database(settings, trace=tracing.statement if tracing else None)
     stack.push_async_callback(db.close)
-    snapshots = Snapshots(settings)
+    snapshots = Snapshots(settings, trace=tracing.statement if tracing else None)
+    snapshots.trace = tracing.snapshot if tracing else None
     stack.push_async_callback(snapshots.close)
     redis = open_redis(settings)
     if redis is not None:
@@ -291,7 +293,7 @@ def _build(
             secret=secret,
             previous_secret=previous_secret,
         ),
-        cursors=CursorSigner(secret),
+        cursors=CursorSigner(secret, previous_secret),
         keys=keys,
         tail=tail,
         hub=hub,

@@ -154,7 +154,9 @@ class Settings(BaseSettings):
         "made on the first start, in DATA_DIR/secrets.",
     )
     secret_key_previous: SecretStr | None = Field(
-        None, description="The key before the last rotation; still verifies, never signs."
+        None,
+        description="A key beside SECRET_KEY that verifies and opens, and never signs or seals: "
+        "the one before the last change, or the one to come.",
     )
     signing_keys_dir: Path | None = Field(
         None,
@@ -269,6 +271,9 @@ class Settings(BaseSettings):
     rate_limit_mail_to: str = Field(
         "3/hour;10/day", description="Mails of one kind to one e-mail address, whoever asks."
     )
+    max_requests_at_once: int = Field(
+        250, ge=1, description="Requests that a process works on at once; to more it answers 503."
+    )
     max_body_bytes: int = Field(
         2 * 1024 * 1024, ge=1024, description="Largest request body outside uploads, in bytes."
     )
@@ -353,6 +358,9 @@ class Settings(BaseSettings):
     )
     websocket_connections_per_user: int = Field(
         50, ge=1, description="Open sockets per user and process."
+    )
+    websocket_connections_per_address: int = Field(
+        1000, ge=1, description="Open sockets per address and process, signed in or not yet."
     )
     stats_cache_seconds: int = Field(30, ge=1, description="Life of the cached item statistics.")
 
@@ -440,8 +448,10 @@ class Settings(BaseSettings):
     def _unsafe_in_production(self) -> Iterator[str]:
         if self.secret_key is None:
             yield "SECRET_KEY must be set in production"
-        elif _is_guessable(self.secret_key.get_secret_value()):
-            yield "SECRET_KEY is a well-known or trivial value"
+        for name in ("secret_key", "secret_key_previous"):
+            secret: SecretStr | None = getattr(self, name)
+            if secret is not None and _is_guessable(secret.get_secret_value()):
+                yield f"{name.upper()} is a well-known or trivial value"
         if not self.is_postgres:
             yield "DATABASE_URL must name a PostgreSQL database in production"
         if self.smtp_host and not (self.public_url or "").startswith("https://"):

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
+from app.adapters.database import UNNAMED_STATEMENTS
 from app.models import metadata
 from app.settings import Settings
 
@@ -44,7 +45,9 @@ def run(connection: Connection) -> None:
 async def main() -> None:
     """Connect and run."""
     url = context.config.attributes.get("url") or Settings().sqlalchemy_url
-    engine = create_async_engine(url, poolclass=NullPool)
+    # They run once, so that names would save nothing, and may run through PgBouncer.
+    arguments = UNNAMED_STATEMENTS if url.startswith("postgresql") else {}
+    engine = create_async_engine(url, poolclass=NullPool, connect_args=dict(arguments))
     async with engine.connect() as connection:
         await connection.run_sync(run)
         await connection.commit()

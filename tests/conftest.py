@@ -19,6 +19,7 @@ import hypothesis
 import pytest
 from fastapi import FastAPI
 
+from app.security import passwords
 from app.settings import Settings
 from tests.backends import Backend, Foundation, Place, Run, fresh_place
 from tests.live_server import LiveServer, running, serving
@@ -35,6 +36,7 @@ MakeSettings = Callable[..., Settings]
 
 RUN = pytest.StashKey[Run]()
 HANDED_OVER = "kingpost_foundation"  # what xdist's controller gives each worker
+_CHEAP = passwords.CONTEXT.copy(argon2__memory_cost=8, argon2__time_cost=1)  # in KiB, and passes
 SECRET_KEY = "tests-only-8f0c2b7e5d1a49d6b3c4e7f1a2058d6c"
 
 
@@ -43,6 +45,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", 'only(backend): run on this backend alone, "embedded" or "production"'
     )
+    config.addinivalue_line("markers", "long: takes the longest of all, and so goes first")
+    config.addinivalue_line("markers", "costly_hashes: hash passwords at production's cost")
     for name in Settings.model_fields:
         os.environ.pop(name.upper(), None)
         os.environ.pop(f"{name.upper()}_FILE", None)
@@ -69,6 +73,11 @@ def _run(config: pytest.Config) -> Run:
     return config.stash[RUN]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let what takes longest go first, so that no worker is left alone with it at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test that touches a backend on both, or on the one that it is marked with."""
     if "backend" not in metafunc.fixturenames:
@@ -76,6 +85,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marker = metafunc.definition.get_closest_marker("only")
     chosen = [Backend(name) for name in marker.args] if marker else list(Backend)
     metafunc.parametrize("backend", chosen, indirect=True, ids=str)
+
+
+@pytest.fixture(autouse=True)
+def _cost_of_hashes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hash at argon2id's least cost: at production's, half of the suite's time was hashing.
+
+    A test about that cost is marked `costly_hashes`, and has an app of its own.
+    """
+    if not request.node.get_closest_marker("costly_hashes"):
+        monkeypatch.setattr(passwords, "CONTEXT", _CHEAP)
 
 
 @pytest.fixture(scope="session")
@@ -156,6 +175,12 @@ def _logging_kept() -> Iterator[None]:
 def backend(request: pytest.FixtureRequest) -> Backend:
     """What this run of the test stands on."""
     return Backend(request.param)
+
+
+@pytest.fixture
+def version(backend: Backend) -> str:
+    """One version on each backend: they are faces of the same handlers."""
+    return "v1" if backend is Backend.PRODUCTION else "v2"
 
 
 @pytest.fixture

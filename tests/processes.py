@@ -40,11 +40,15 @@ class Service:
 
     def cpu_seconds(self) -> float:
         """Return the time that the workers have spent on a CPU, of user and system."""
-        ticks = 0
+        return sum(self.cpu_of_each())
+
+    def cpu_of_each(self) -> list[float]:
+        """Return the same of each worker."""
+        found = []
         for pid in self.workers:
             fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-            ticks += int(fields[11]) + int(fields[12])
-        return ticks / _TICKS
+            found.append((int(fields[11]) + int(fields[12])) / _TICKS)
+        return found
 
     def memory(self) -> list[float]:
         """Return the resident memory of each worker, in MB."""
@@ -72,18 +76,7 @@ def gunicorn(
     """Serve an app by the shipped configuration until the end of the block."""
     with reserved_port() as port, tempfile.TemporaryFile() as log:
         started_at = time.perf_counter()
-        process = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", app],
-            env={
-                **os.environ,
-                **environment,
-                "PORT": str(port),
-                "HOST": "127.0.0.1",
-                "WEB_CONCURRENCY": str(workers),
-            },
-            stdout=log,
-            stderr=log,
-        )
+        process = start_on(port, app, environment, log, workers=workers)
         try:
             _wait_until_live(port, process)
             yield Service(name, port, process, time.perf_counter() - started_at, log)
@@ -96,8 +89,31 @@ def gunicorn(
             process.wait(30)
 
 
+def start_on(
+    port: int, app: str, environment: Mapping[str, str], log: IO[bytes], *, workers: int = WORKERS
+) -> subprocess.Popen[bytes]:
+    """Begin to serve an app on a port; whoever calls ends it."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", app],
+        env={
+            **os.environ,
+            **environment,
+            "PORT": str(port),
+            "HOST": "127.0.0.1",
+            "WEB_CONCURRENCY": str(workers),
+        },
+        stdout=log,
+        stderr=log,
+    )
+
+
 def _wait_until_live(port: int, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 20
+    """Wait for the first answer of a server.
+
+    Raises:
+        RuntimeError: it ended, or does not come up.
+    """
+    deadline = time.monotonic() + 60  # of a machine that is busy with tests
     while True:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/live", timeout=1):

@@ -6,10 +6,11 @@ few at once, and why nobody may hold more than half of them.
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from app.adapters.database import READ_ONLY, Connection, create_engine, opened
+from app.adapters.driver import Begin, End, ended, trace_statements
 from app.errors import TooManyExports
 from app.settings import Settings
 
@@ -21,8 +22,11 @@ _IDLE_LIMIT = "SET LOCAL idle_in_transaction_session_timeout = '5min'"
 class Snapshots:
     """Lends read-only transactions that see one moment, to a few readers at once."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, trace: Begin | None = None) -> None:
         self._engine = create_engine(settings, pooled=False)
+        if trace:
+            trace_statements(self._engine, trace)
+        self.trace: Callable[[], End | None] | None = None
         self._is_postgres = self._engine.dialect.name == "postgresql"
         self._limit = settings.exports_at_once
         self._patience = settings.database_pool_timeout
@@ -42,17 +46,18 @@ class Snapshots:
             TooManyExports: for a while, all were lent out, or half of them to this holder.
             DatabaseUnavailable: the database is away.
         """
-        await self._wait_for_turn(holder)
-        self._held[holder] += 1
-        try:
-            async with opened(self._engine) as connection:
-                await self._begin(connection)
-                yield connection
-        finally:
-            self._held[holder] -= 1
-            self._held += Counter()  # forgets who holds none
-            while self._waiting:
-                self._waiting.popleft().set()
+        with ended(self.trace() if self.trace else None):
+            await self._wait_for_turn(holder)
+            self._held[holder] += 1
+            try:
+                async with opened(self._engine) as connection:
+                    await self._begin(connection)
+                    yield connection
+            finally:
+                self._held[holder] -= 1
+                self._held += Counter()  # forgets who holds none
+                while self._waiting:
+                    self._waiting.popleft().set()
 
     async def _wait_for_turn(self, holder: str) -> None:
         fair_share = (self._limit + 1) // 2

@@ -51,6 +51,9 @@ class Storage(Protocol):
     Every method raises `StorageUnavailable` where the place cannot be reached.
     """
 
+    async def open(self) -> None:
+        """Get ready before anybody waits for it; what prevents that, the other methods tell."""
+
     def create(self, name: str) -> AbstractAsyncContextManager[Sink]:
         """Write a content: whole at the end of the block, without a trace where it raises.
 

@@ -36,6 +36,9 @@ class LocalStorage:
         self._root = root
         self._limiter = CapacityLimiter(_THREADS)
 
+    async def open(self) -> None:
+        """Do nothing: a folder is always ready."""
+
     @asynccontextmanager
     async def create(self, name: str) -> AsyncIterator["_FileSink"]:
         """Write a content: whole at the end of the block, without a trace where it raises."""

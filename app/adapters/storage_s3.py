@@ -3,7 +3,7 @@
 import asyncio
 import base64
 from collections.abc import AsyncIterator, Collection, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from datetime import datetime, timedelta
 from io import BytesIO
 from typing import Any
@@ -33,6 +33,14 @@ class S3Storage:
         self._stack = AsyncExitStack()
         self._opening = asyncio.Lock()
         self._opened: Any = None
+
+    async def open(self) -> None:
+        """Make the client while nobody waits: reading its models blocks for a tenth of a second.
+
+        What keeps it from being made, such as keys that cannot be had, is told to who needs it.
+        """
+        with suppress(StorageUnavailable):
+            await self._client()
 
     @asynccontextmanager
     async def create(self, name: str) -> AsyncIterator["_ObjectSink"]:
@@ -149,7 +157,10 @@ class S3Storage:
     async def _client(self) -> Any:
         async with self._opening:
             if self._opened is None:
-                self._opened = await self._stack.enter_async_context(_new_client(self._settings))
+                with _told():
+                    self._opened = await self._stack.enter_async_context(
+                        _new_client(self._settings)
+                    )
         return self._opened
 
 

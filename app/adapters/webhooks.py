@@ -23,6 +23,8 @@ _BODY_KEPT = 1024  # bytes, for the log
 _RESOLVERS = 32  # threads; a resolver that hangs holds one for half a minute
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
+# Traces an attempt at a host, as part of a trace; gives the headers that go along.
+Trace = Callable[[str, str | None], AbstractContextManager[Mapping[str, str]]]
 
 
 class Destination(Protocol):
@@ -68,7 +70,7 @@ class WebhookSender:
         self._resolve = resolve or self._look_up
         self._tls = tls
         self._deadline = deadline
-        self.trace: Callable[[str], AbstractContextManager[Mapping[str, str]]] | None = None
+        self.trace: Trace | None = None
         self._threads: ThreadPoolExecutor | None = None
 
     def close(self) -> None:
@@ -111,15 +113,17 @@ class WebhookSender:
         to: Destination,
         headers: Mapping[str, str],
         body: bytes,
+        *,
+        traceparent: str | None = None,
     ) -> Answer:
-        """Send a message.
+        """Send a message, as part of the trace that caused it.
 
         Raises:
             Undeliverable: there was no whole answer within the deadline.
         """
         if self.trace is None:
             return await self._post(connection, to, headers, body)
-        with self.trace(to.host) as traced:
+        with self.trace(to.host, traceparent) as traced:
             return await self._post(connection, to, {**headers, **traced}, body)
 
     async def _post(

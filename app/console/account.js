@@ -1,7 +1,7 @@
 /** The place of one's own account: profile, password, address, and the parts of other modules. */
 
 import { act, ask } from "./dialogs.js";
-import { button, h } from "./dom.js";
+import { button, h, refill } from "./dom.js";
 import { field, formOf } from "./forms.js";
 import * as http from "./http.js";
 import * as identities from "./identities.js";
@@ -14,8 +14,8 @@ import { toast } from "./toast.js";
 
 export function show(section) {
   const address = h("div");
-  const showAddress = () => address.replaceChildren(addressOf(session.account()));
-  showAddress();
+  const showAddress = (user) => user && refill(address, addressOf(user));
+  showAddress(session.account());
   section.append(
     profile(),
     card("E-mail", {}, address),
@@ -26,6 +26,7 @@ export function show(section) {
     keys.part(),
     data(),
   );
+  return session.onChange(showAddress);
 }
 
 function profile() {
@@ -78,9 +79,14 @@ function changeAddress() {
 }
 
 function password() {
+  const sendLink = () =>
+    act(async () => toast((await session.anonymous("/password/forgot", { email: session.account().email })).detail));
   return card(
     "Password",
-    { hint: "Changing it signs you out everywhere else." },
+    {
+      hint: "Changing it signs you out everywhere else. Whoever has none yet gets a link by mail, too.",
+      action: button("I do not know it", sendLink, { class: "link" }),
+    },
     formOf({
       fields: [
         field("Current password", { name: "currentPassword", type: "password", autocomplete: "current-password" }),

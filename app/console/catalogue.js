@@ -6,7 +6,7 @@ import { $, button, price, timeOfDay } from "./dom.js";
 import { edit } from "./editor.js";
 import { openFiles } from "./files.js";
 import * as session from "./session.js";
-import { fromWire, listen } from "./stream.js";
+import { fromWire, listen, onLive } from "./stream.js";
 
 const SHOWN_EVENTS = 100;
 const KINDS = {
@@ -20,6 +20,7 @@ const KINDS = {
 
 const shown = new Map(); // id → item, in the order of the list
 let cursor = null;
+let hasFailed = false; // what is shown is not what was asked for
 let search = 0; // counts searches, so that a slow old answer does not overwrite a new one
 
 /** What the list is filtered and sorted by, as the API's query. */
@@ -43,9 +44,12 @@ export async function load({ more = false } = {}) {
     const kept = more ? [...$("items").children] : [];
     $("items").replaceChildren(...kept, ...page.items.map(row));
     $("more").hidden = !page.hasMore;
+    hasFailed = false;
     showEmpty(isUnfiltered() ? "No items yet." : "Nothing matches.");
   } catch (problem) {
-    if (mine === search) showEmpty(problem.message);
+    if (mine !== search) return;
+    hasFailed = true;
+    showEmpty(problem.message);
   } finally {
     if (mine === search) $("items").setAttribute("aria-busy", "false");
   }
@@ -53,25 +57,26 @@ export async function load({ more = false } = {}) {
 
 function showEmpty(text) {
   $("empty").textContent = text;
-  $("empty").hidden = shown.size > 0;
+  $("empty").hidden = shown.size > 0 && !hasFailed;
 }
 
 function row(item) {
   const element = $("item-row").content.firstElementChild.cloneNode(true);
   const find = (selector) => element.querySelector(selector);
   element.dataset.id = item.id;
-  find("h3").textContent = item.displayName ?? item.name;
+  const title = item.displayName ?? item.name;
+  find("h3").textContent = title;
   find(".description").textContent = item.description ?? "";
   find(".tags").replaceChildren(...item.tags.map((tag) => label(tag)));
   if (item.visibility === "private") find(".tags").append(label("private", "private"));
   find("s").textContent = item.onSale ? price(item.price) : "";
   find("strong").textContent = price(item.discountedPrice);
   find(".actions").append(
-    button("Files", () => openFiles(item, mayEdit(item)), { "aria-label": `Files of ${item.name}` }),
+    button("Files", () => openFiles(item, mayEdit(item)), { "aria-label": `Files of ${title}` }),
   );
   if (mayEdit(item)) {
     const open = () => act(() => edit(item.id));
-    find(".actions").append(button("Edit", open, { class: "edit", "aria-label": `Edit ${item.name}` }));
+    find(".actions").append(button("Edit", open, { class: "edit", "aria-label": `Edit ${title}` }));
   }
   return element;
 }
@@ -114,12 +119,23 @@ export function drop(id) {
 
 const rowOf = (id) => $("items").querySelector(`[data-id="${id}"]`);
 
+/** Events tell no name to show: it is the item's own, unless another was given. */
+function titleOf({ id, name }) {
+  const known = shown.get(id);
+  return known && known.displayName !== known.name ? known.displayName : name;
+}
+
+/** Put the keyboard where an item stands, or where it stood. */
+export function focusItem(id) {
+  (rowOf(id)?.querySelector(".edit") ?? $("catalogue-title")).focus();
+}
+
 function happened(event) {
   if (event.type in KINDS) log(event);
   const item = fromWire(event.data);
   switch (event.type) {
     case "item.updated":
-      update({ ...shown.get(item.id), ...item });
+      update({ ...shown.get(item.id), ...item, displayName: titleOf(item) });
       break;
     case "item.deleted":
       drop(item.id);
@@ -152,7 +168,13 @@ function log(event) {
 
 export function start() {
   listen(happened, load);
-  session.onChange(() => load());
+  onLive(() => hasFailed && load());
+  let shownTo = "";
+  session.onChange((user) => {
+    const reader = JSON.stringify([user?.id, user?.roles]);
+    if (reader !== shownTo) load();
+    shownTo = reader;
+  });
   let typing = 0;
   $("filters").addEventListener("input", () => {
     clearTimeout(typing);

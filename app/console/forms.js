@@ -1,6 +1,8 @@
 /** What forms share: their fields, showing problems beside them, and waiting for the answer. */
 
 import { freshId, h } from "./dom.js";
+import { Problem, SignedOut } from "./problem.js";
+import { resume } from "./session.js";
 
 /** A labelled field: an input, or what `control` is. `hint` says what to write. */
 export function field(label, attributes, { control = null, hint = null } = {}) {
@@ -42,10 +44,10 @@ export function formOf({ fields, submit, action, attributes = {} }) {
     ...fields,
     h("menu", {}, h("button", { type: "submit" }, submit)),
   );
-  form.addEventListener("submit", (event) => {
+  form.addEventListener("submit", async (event) => {
     event.preventDefault();
     clear(form);
-    attempt(form, () => action(Object.fromEntries(new FormData(form)), form));
+    if (await attempt(form, () => action(Object.fromEntries(new FormData(form)), form))) settle(form);
   });
   return form;
 }
@@ -72,17 +74,33 @@ export function onSubmit(dialog, action, done = () => {}) {
 export async function attempt(place, action) {
   const buttons = [...place.querySelectorAll("button")].filter((button) => !button.disabled);
   for (const button of buttons) button.disabled = true;
-  let problem = null;
-  try {
-    await action();
-  } catch (caught) {
-    problem = caught;
-  }
+  let problem = await failureOf(action);
+  if (problem instanceof SignedOut && (await resume())) problem = await failureOf(action);
   for (const button of buttons) button.disabled = false;
   if (problem) show(place, problem);
   else place.close?.();
   return problem === null;
 }
+
+async function failureOf(action) {
+  try {
+    await action();
+  } catch (problem) {
+    return problem;
+  }
+  return null;
+}
+
+/** What is written now is sent. */
+function settle(form) {
+  for (const each of form.elements) if ("defaultValue" in each) each.defaultValue = each.value;
+}
+
+/** Has somebody written into a form what is not sent yet? */
+export const isWritten = (form) =>
+  [...form.elements].some((each) =>
+    each.type === "checkbox" ? each.checked !== each.defaultChecked : "defaultValue" in each && each.value !== each.defaultValue,
+  );
 
 function show(place, problem) {
   let first = null;
@@ -101,7 +119,7 @@ function show(place, problem) {
     first ??= input;
   }
   const summary = place.querySelector(".problem");
-  summary.textContent = first ? "Please look at what is marked." : problem.message;
+  summary.textContent = first && problem instanceof Problem ? "Please look at what is marked." : problem.message;
   summary.hidden = false;
   first?.focus();
 }

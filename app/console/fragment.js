@@ -2,8 +2,9 @@
 
 import { ask } from "./dialogs.js";
 import { field } from "./forms.js";
+import * as http from "./http.js";
 import * as session from "./session.js";
-import { openAccount } from "./sign-in.js";
+import { askCode, openAccount } from "./sign-in.js";
 import { toast } from "./toast.js";
 
 const ERRORS = {
@@ -19,11 +20,18 @@ const ERRORS = {
 
 const ACTIONS = {
   async sign_in_code(code) {
-    await session.exchange(code);
+    try {
+      await session.exchange(code);
+    } catch (problem) {
+      if (problem.code !== "SECOND_FACTOR_REQUIRED") throw problem;
+      askCode(problem.body.challenge);
+    }
   },
-  linked(provider) {
-    toast(`Linked. You can sign in by ${provider} from now on.`);
+  async linked(provider) {
     location.hash = "#/account";
+    const { items } = await http.get("/auth/oidc/providers");
+    const { label } = items.find(({ name }) => name === provider) ?? { label: provider };
+    toast(`Linked. You can sign in by ${label} from now on.`);
   },
   sign_in_error(code) {
     toast(ERRORS[code] ?? "Signing in did not work. Please try again.");
@@ -90,6 +98,6 @@ export async function follow() {
   try {
     await ACTIONS[name](value);
   } catch (problem) {
-    toast(problem.code === "SECOND_FACTOR_REQUIRED" ? "Sign in with your password and your second factor." : problem.message);
+    toast(problem.message);
   }
 }

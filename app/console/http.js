@@ -1,6 +1,6 @@
 /** Calls of the public API as whoever is signed in. */
 
-import { Problem, read } from "./problem.js";
+import { Problem, SignedOut, reach, read } from "./problem.js";
 import { authorization, refused } from "./session.js";
 
 export const ROOT = "/api/v2";
@@ -20,14 +20,16 @@ export async function send(method, path, body, headers = {}) {
   const once = async () => {
     const isJson = body !== undefined && !(body instanceof Blob);
     const type = isJson ? { "Content-Type": "application/json" } : {};
-    return fetch(ROOT + path, {
+    return reach(ROOT + path, {
       method,
       headers: { ...type, ...headers, ...(await authorization()) },
       body: isJson ? JSON.stringify(body) : body,
     });
   };
   const answer = await once();
-  return (await isTokenRefused(answer)) && (await refused()) ? once() : answer;
+  if (!(await isTokenRefused(answer))) return answer;
+  if (await refused()) return once();
+  throw new SignedOut();
 }
 
 /** A wrong code is 401 as well, and must not be sent twice. */
@@ -65,6 +67,7 @@ export async function upload(path, form, onProgress) {
     request.onerror = () => reject(new Error("The connection was lost. Nothing was added."));
     request.onload = () => {
       if (request.status < 300) resolve(request.response);
+      else if (request.status === 401) reject(new SignedOut());
       else reject(new Problem(request.status, request.response ?? {}));
     };
     request.send(form);

@@ -34,14 +34,11 @@ export function whole({ label, load, toRow, empty }) {
     try {
       const things = await load();
       refill(list, things.map(toRow));
-      say(things.length ? "" : empty);
+      none.textContent = empty;
+      none.hidden = things.length > 0;
     } catch (problem) {
-      say(problem.message);
+      tell(none, problem, reload);
     }
-  }
-  function say(text) {
-    none.textContent = text;
-    none.hidden = !text;
   }
   return { element, list, reload };
 }
@@ -69,11 +66,16 @@ export function paged({ label, load, query = () => ({}), toRow, empty }) {
       none.hidden = list.children.length > 0;
     } catch (problem) {
       if (mine !== turn) return;
-      none.textContent = problem.message;
-      none.hidden = false;
+      tell(none, problem, () => next(after));
     }
   }
   return { element, list, reload: () => next() };
+}
+
+/** A list could not be loaded: say why, and offer another try. */
+function tell(place, problem, again) {
+  place.replaceChildren(problem.message, " ", button("Try again", again));
+  place.hidden = false;
 }
 
 /** A part of a page, with its own heading and what can be added to it. */

@@ -10,6 +10,22 @@ export class Problem extends Error {
   }
 }
 
+/** `fetch`, whose failure says what a person can do. */
+export async function reach(url, options) {
+  try {
+    return await fetch(url, options);
+  } catch {
+    throw new Error("The service cannot be reached. Please try again in a moment.");
+  }
+}
+
+/** The session has ended meanwhile. */
+export class SignedOut extends Error {
+  constructor() {
+    super("You are signed out. Sign in and send it again: nothing is lost.");
+  }
+}
+
 export async function read(answer) {
   if (answer.status === 204) return null;
   const isJson = (answer.headers.get("content-type") ?? "").includes("json");

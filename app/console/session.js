@@ -3,7 +3,7 @@
  * can read. What is stored says only whose cookie there is, if any.
  */
 
-import { Problem, read } from "./problem.js";
+import { Problem, reach, read } from "./problem.js";
 
 const KEY = "kingpost.account"; // an id: where it is missing, there is nothing to ask for
 const AUTH = "/api/v2/auth";
@@ -14,13 +14,16 @@ let access = null; // {token, until}
 let renewing = null; // one renewal at a time: a refresh token is good once
 let timer = 0;
 let user = null;
+let last = null; // who was signed in last
+let signInAgain = async () => {};
 let isLeaving = false; // the socket is closed before the answer to signing out is here
 const listeners = new Set();
 let renewed = () => {};
 
-/** Call back with the account, or null, whenever that changes. */
+/** Call back with the account, or null, whenever that changes; and whether its session ran out. Returns how to stop that. */
 export function onChange(callback) {
   listeners.add(callback);
+  return () => listeners.delete(callback);
 }
 
 /** Who is signed in; null where nobody is. */
@@ -28,9 +31,23 @@ export const account = () => user;
 
 export const isAdmin = () => user?.roles.includes("admin") ?? false;
 
-function become(somebody) {
+function become(somebody, { hasExpired = false } = {}) {
   user = somebody;
-  for (const each of listeners) each(user);
+  last = user ?? last;
+  for (const each of listeners) each(user, hasExpired);
+}
+
+/** Call this to have somebody, whose session has ended, sign in once more. */
+export function onNeeded(callback) {
+  signInAgain = callback;
+}
+
+/** Go on after the session has ended; say whether the same person is signed in again. */
+export async function resume() {
+  const { id } = last;
+  if (await refused()) return true;
+  if (!user) await signInAgain(last);
+  return user?.id === id;
 }
 
 /** Call back whenever there is a newer token for the same account. */
@@ -54,7 +71,7 @@ addEventListener("storage", ({ key }) => {
 
 export async function signIn(username, password) {
   const body = new URLSearchParams({ username, password });
-  await begin(await read(await fetch(`${AUTH}/token?cookie=true`, { method: "POST", body })));
+  await begin(await read(await reach(`${AUTH}/token?cookie=true`, { method: "POST", body })));
 }
 
 /** Answer the question for a second factor, which a sign-in by password ended with. */
@@ -70,7 +87,7 @@ export async function exchange(code) {
 /** Call an operation that takes no token. */
 export async function anonymous(path, values) {
   const headers = { "Content-Type": "application/json" };
-  return read(await fetch(AUTH + path, { method: "POST", headers, body: JSON.stringify(values) }));
+  return read(await reach(AUTH + path, { method: "POST", headers, body: JSON.stringify(values) }));
 }
 
 async function begin(pair) {
@@ -89,7 +106,7 @@ export async function signUp(account) {
 export async function signOut() {
   isLeaving = true;
   try {
-    await fetch(`${AUTH}/logout`, { method: "POST", headers: await authorization() });
+    await reach(`${AUTH}/logout`, { method: "POST", headers: await authorization() });
   } finally {
     isLeaving = false;
   }
@@ -97,16 +114,16 @@ export async function signOut() {
 }
 
 /** The session has ended, here and there. */
-export function end() {
+export function end(how) {
   access = null;
   localStorage.removeItem(KEY);
   clearTimeout(timer);
-  become(null);
+  become(null, how);
 }
 
 /** The account itself was changed. */
 export async function reload() {
-  become(await me());
+  if (user) become(await me());
 }
 
 /** The access token, renewed where it is about to run out; null where nobody is signed in. */
@@ -126,17 +143,13 @@ export async function authorization() {
 /** The service refused the token: get another one, or learn that the session has ended. */
 export async function refused() {
   access = null;
-  if (isLeaving) return false;
-  try {
-    await renew();
-  } catch (problem) {
-    if (!(problem instanceof Problem)) throw problem;
-  }
+  if (isLeaving || !localStorage.getItem(KEY)) return false;
+  await renew();
   return access !== null;
 }
 
 async function me() {
-  return read(await fetch("/api/v2/users/me", { headers: await authorization() }));
+  return read(await reach("/api/v2/users/me", { headers: await authorization() }));
 }
 
 function renew() {
@@ -148,11 +161,11 @@ function renew() {
 
 async function spend() {
   try {
-    keep(await read(await fetch(`${AUTH}/refresh`, { method: "POST" })));
+    keep(await read(await reach(`${AUTH}/refresh`, { method: "POST" })));
     renewed();
   } catch (problem) {
-    if (problem instanceof Problem && ENDED.has(problem.status)) end();
-    throw problem;
+    if (!(problem instanceof Problem && ENDED.has(problem.status))) throw problem;
+    end({ hasExpired: user !== null });
   }
 }
 

@@ -8,8 +8,10 @@ import * as session from "./session.js";
 import { toast } from "./toast.js";
 
 let isSigningUp = false;
+let asked = null; // the dialog that asks for a second factor
+let settle = () => {}; // tells who waits for somebody to sign in again
 
-function openAccount(signUp) {
+function openAccount(signUp, { isAgain = false } = {}) {
   isSigningUp = signUp;
   for (const element of $("account").querySelectorAll("[data-only]")) {
     element.hidden = element.dataset.only !== (signUp ? "sign-up" : "sign-in");
@@ -21,14 +23,26 @@ function openAccount(signUp) {
   $("account-switch").textContent = signUp ? "I have an account" : "I have no account yet";
   if ($("account").open) return;
   $("account-form").reset();
+  $("account-why").hidden = !isAgain;
   open($("account"));
   showProviders();
 }
 
+/** Have somebody sign in once more, over what they were doing; ends when they did, or would not. */
+async function signInAgain({ username }) {
+  openAccount(false, { isAgain: true });
+  $("account-username").value = username;
+  $("account-password").focus();
+  await new Promise((resolve) => {
+    settle = resolve;
+  });
+}
+
 async function showProviders() {
+  const aside = $("account-why").hidden ? {} : { target: "_blank" }; // this tab keeps what is written
   const answer = await http.get("/auth/oidc/providers").catch(() => ({ items: [] }));
   const links = answer.items.map(({ label, loginPath }) =>
-    h("a", { class: "provider", href: `${loginPath}?redirect_to=/` }, `Continue with ${label}`),
+    h("a", { class: "provider", href: `${loginPath}?redirect_to=/`, ...aside }, `Continue with ${label}`),
   );
   $("providers").replaceChildren(...links);
   $("providers").hidden = links.length === 0;
@@ -43,18 +57,22 @@ async function signInOrUp({ email, username, password, confirmPassword }) {
     await session.signIn(username, password);
   } catch (problem) {
     if (problem.code !== "SECOND_FACTOR_REQUIRED") throw problem;
-    $("account").close();
     askCode(problem.body.challenge);
+    $("account").close();
   }
 }
 
-function askCode(challenge) {
-  ask({
+export function askCode(challenge) {
+  asked = ask({
     title: "Second factor",
     text: "Enter the six digits that your authenticator app shows now, or a recovery code.",
     fields: [field("Code", { name: "code", autocomplete: "one-time-code", spellcheck: "false" })],
     submit: "Sign in",
     action: ({ code }) => session.answerChallenge(challenge, code),
+  });
+  asked.addEventListener("close", () => {
+    asked = null;
+    settle();
   });
 }
 
@@ -85,7 +103,11 @@ export function start() {
   $("account-forgot").onclick = askForMail;
   $("sign-out").onclick = () => session.signOut();
   onSubmit($("account"), signInOrUp);
-  session.onChange((user) => {
+  $("account").addEventListener("close", () => asked ?? settle());
+  session.onNeeded(signInAgain);
+  session.onChange((user, hasExpired) => {
+    if (hasExpired) toast("Your session has ended.");
+    if (user) $("account").close(); // they may have signed in in another tab
     $("who").textContent = user?.username ?? "";
     for (const id of ["who", "sign-out", "new-item", "import-open"]) $(id).hidden = !user;
     for (const id of ["sign-in-open", "sign-up-open"]) $(id).hidden = Boolean(user);

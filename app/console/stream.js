@@ -8,6 +8,7 @@ const STATES = { connecting: "Connecting", live: "Live", offline: "Reconnecting"
 
 const listeners = new Set();
 const gaps = new Set();
+const lives = new Set();
 
 /** Call back with each event; `onGap` when some may have been missed. Returns how to stop that. */
 export function listen(onEvent, onGap = () => {}) {
@@ -18,6 +19,9 @@ export function listen(onEvent, onGap = () => {}) {
     gaps.delete(onGap);
   };
 }
+
+/** Call back whenever the service is there again. */
+export const onLive = (callback) => lives.add(callback);
 
 /** Events speak snake_case, as v1 does; the page speaks v2. */
 export function fromWire(data) {
@@ -30,13 +34,22 @@ export function start() {
     channels: () => (session.account() ? ["items", "jobs", "me"] : ["items"]),
     token: session.token,
     onRefused: session.refused,
-    onEvent: (event) => listeners.forEach((each) => each(event)),
+    onEvent(event) {
+      if (event.type === "user.updated" && event.subject === `user:${session.account()?.id}`) session.reload().catch(() => {}); // or their session has ended with it
+      listeners.forEach((each) => each(event));
+    },
     onGap: () => gaps.forEach((each) => each()),
     onState(state) {
       $("connection").dataset.state = state;
       $("connection").textContent = STATES[state];
+      if (state === "live") lives.forEach((each) => each());
     },
   });
   session.onRenewal(() => live.renew());
-  session.onChange(() => live.restart());
+  let whose = null;
+  session.onChange((user) => {
+    if (whose === (user?.id ?? null)) return;
+    whose = user?.id ?? null;
+    live.restart();
+  });
 }

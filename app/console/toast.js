@@ -8,6 +8,7 @@ let timer = 0;
 
 export function toast(text, undo = null) {
   const button = $("toast").querySelector("button");
+  rise();
   $("toast").querySelector("span").textContent = text;
   button.hidden = !undo;
   button.onclick = async () => {
@@ -19,8 +20,21 @@ export function toast(text, undo = null) {
     }
   };
   $("toast").hidden = false;
+  fade();
+}
+
+/** An open dialog covers all that is not in it, from eyes and from screen readers. */
+function rise() {
+  const top = [...document.querySelectorAll("dialog[open]")].at(-1) ?? document.body;
+  if ($("toast").parentElement !== top) top.append($("toast"));
+}
+
+function fade() {
   clearTimeout(timer);
   timer = setTimeout(() => {
-    $("toast").hidden = true;
+    if ($("toast").matches(":hover, :focus-within")) fade();
+    else $("toast").hidden = true;
   }, SHOWN);
 }
+
+addEventListener("close", rise, { capture: true }); // a closed dialog is taken away

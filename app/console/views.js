@@ -1,6 +1,7 @@
 /** The places of the page, one behind each `#/name`, and the links between them. */
 
 import { $, button, h } from "./dom.js";
+import { isWritten } from "./forms.js";
 import * as session from "./session.js";
 
 const places = new Map(); // name → {title, isForAdmins, show}
@@ -55,6 +56,8 @@ function show({ title, show, isForAdmins }) {
   }
 }
 
+const hasUnsent = () => [...$("place").querySelectorAll("form:not(.filters)")].some(isWritten);
+
 const heading = () => $(current ? "place-title" : "catalogue-title");
 
 function links() {
@@ -63,6 +66,7 @@ function links() {
   for (const link of $("places").querySelectorAll("[data-admins]")) link.hidden = !session.isAdmin();
 }
 
+let mayStay; // with the rights of an admin
 let shownFor; // a renewed profile of the same person does not tear down what they are doing
 
 export function start() {
@@ -73,10 +77,14 @@ export function start() {
     event.preventDefault();
     heading().focus();
   });
-  session.onChange((user) => {
+  session.onChange((user, hasExpired) => {
     links();
-    if (shownFor !== undefined && shownFor === (user?.id ?? null)) return;
+    if (hasExpired && hasUnsent()) return; // they sign in again when they send it
+    const isSame = shownFor === (user?.id ?? null);
+    if (isSame && mayStay === session.isAdmin()) return;
+    const isClosed = places.get(current)?.isForAdmins;
     shownFor = user?.id ?? null;
-    go();
+    mayStay = session.isAdmin();
+    if (!isSame || isClosed) go();
   });
 }

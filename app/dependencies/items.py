@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.dependencies.pages import CursorPage, OffsetPage
 from app.models.items import Item
-from app.repositories.items import ItemFilter, Position, sort_value
+from app.repositories.item_lists import ItemFilter, Position, sort_value
 from app.schemas.base import Line
 from app.schemas.items import MAX_TAGS, Sort
 from app.security.signing import CursorSigner

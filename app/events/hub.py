@@ -3,9 +3,9 @@
 import asyncio
 import contextlib
 import json
-from collections import defaultdict
-from collections.abc import AsyncGenerator, Callable, Sequence, Set
-from dataclasses import dataclass, field
+import time
+from collections import Counter, defaultdict
+from collections.abc import AsyncGenerator, Sequence, Set
 from typing import Any
 
 from app.adapters.database import Database
@@ -13,12 +13,19 @@ from app.adapters.pubsub import PubSub
 from app.clock import now
 from app.errors import BadRequest, DomainError, EventsExpired, Unauthenticated
 from app.events.channels import channels_of, event_frame, may_receive
-from app.events.presence import Presence
+from app.events.presence import Count, News, Presence
+from app.events.subscriber import (
+    POLICY_VIOLATION,
+    SERVICE_RESTART,
+    Render,
+    Subscriber,
+)
 from app.events.tail import EventTail
 from app.models.events import Event, EventKind
 from app.observability.metrics import Metrics
 from app.repositories.events import EventRepository
 from app.security.principal import Principal
+from app.server import PreparedText
 from app.services.authentication import Authenticator
 from app.settings import Settings
 
@@ -28,48 +35,7 @@ _PAGE = 500
 _RIGHTS = frozenset({EventKind.SESSION_ENDED, EventKind.USER_UPDATED, EventKind.API_KEY_CHANGED})
 _RECHECK_PAUSE = 0.1  # seconds
 _LONGEST_LAG = 1.0  # seconds that one worker may be behind another
-
-POLICY_VIOLATION, SERVICE_RESTART, TRY_AGAIN_LATER = 1008, 1012, 1013  # RFC 6455, 7.4; IANA
-
-Render = Callable[[str, Event], str]
-
-
-@dataclass(eq=False, slots=True)
-class Subscriber:
-    """One socket or stream: who listens, and what waits to be sent to it.
-
-    The queue is bounded: whoever cannot keep up is cut off, and nobody else waits for them.
-    """
-
-    principal: Principal | None
-    render: Render
-    limit: int
-    channels: set[str] = field(default_factory=set)
-    waiting: asyncio.Queue[str | None] = field(init=False)
-    closing: asyncio.Future[int] = field(init=False)  # the code to close with, once it is to end
-    key_ends: asyncio.TimerHandle | None = None  # when the API key that it came with does
-
-    def __post_init__(self) -> None:
-        self.waiting = asyncio.Queue(self.limit)
-        self.closing = asyncio.get_running_loop().create_future()
-
-    def offer(self, frame: str) -> None:
-        """Queue a frame; a full queue ends the connection."""
-        if self.closing.done():
-            return
-        try:
-            self.waiting.put_nowait(frame)
-        except asyncio.QueueFull:
-            self.cut_off(TRY_AGAIN_LATER)
-
-    def cut_off(self, code: int) -> None:
-        """End the connection, ahead of all that waits; `None` wakes a reader of the queue."""
-        if self.closing.done():
-            return
-        self.closing.set_result(code)
-        while not self.waiting.empty():
-            self.waiting.get_nowait()
-        self.waiting.put_nowait(None)
+_LATELY = 60.0  # seconds, longer than from reading who somebody is to their connection here
 
 
 class Hub:
@@ -94,8 +60,11 @@ class Hub:
         self._metrics = metrics
         self._by_channel: defaultdict[str, set[Subscriber]] = defaultdict(set)
         self._by_user: defaultdict[int, set[Subscriber]] = defaultdict(set)
+        self._by_address: Counter[str] = Counter()
+        self._counts: dict[str, Count] = {}  # of the rooms that somebody here is in
         self._anonymous: set[Subscriber] = set()
         self._doubtful: asyncio.Queue[int] = asyncio.Queue()
+        self._changed: dict[int, float] = {}  # users whose rights changed lately, and when
         self.is_closed = False
 
     def connect(self, principal: Principal | None, render: Render = event_frame) -> Subscriber:
@@ -103,6 +72,9 @@ class Hub:
         subscriber = Subscriber(principal, render, self._queue_limit)
         self._of(principal).add(subscriber)
         self._end_with_key(subscriber)
+        if principal is not None and self._has_changed(principal.user_id):
+            subscriber.hold()  # who it is may have been read before that
+            self._doubtful.put_nowait(principal.user_id)
         if self.is_closed:
             subscriber.cut_off(SERVICE_RESTART)
         return subscriber
@@ -126,6 +98,17 @@ class Hub:
         """Return how many sockets and streams a user has open here."""
         return len(self._by_user.get(user_id, ()))
 
+    def arrive(self, address: str) -> int:
+        """Count a socket of an address in; return how many it has open here."""
+        self._by_address[address] += 1
+        return self._by_address[address]
+
+    def leave(self, address: str) -> None:
+        """Count it out again."""
+        self._by_address[address] -= 1
+        if not self._by_address[address]:
+            del self._by_address[address]
+
     @property
     def position(self) -> int:
         """The id of the last event that was handed on."""
@@ -140,6 +123,7 @@ class Hub:
         """Send a channel's events from now on."""
         if channel in subscriber.channels:
             return
+        await subscriber.certain()
         self._add(subscriber, channel)
         if channel.startswith("room:"):
             await self._join(subscriber, channel)
@@ -163,6 +147,9 @@ class Hub:
                 page = await EventRepository(connection).after(position, _PAGE)
             position = page[-1].id if len(page) == _PAGE and page[-1].id < until else until
             for event in page:
+                await subscriber.certain()
+                if subscriber.closing.done():
+                    return
                 for channel in channels & set(channels_of(event)):
                     if event.id <= position and may_receive(subscriber.principal, channel, event):
                         yield subscriber.render(channel, event)
@@ -179,6 +166,7 @@ class Hub:
         members.discard(subscriber)
         if not members:
             del self._by_channel[channel]
+            self._counts.pop(channel, None)
         if channel.startswith("room:"):
             await self._leave(subscriber, channel)
 
@@ -189,7 +177,7 @@ class Hub:
             self._metrics.events_delivered.inc()
             self._metrics.event_lag.observe(max(0.0, (moment - event.created_at).total_seconds()))
             if event.kind in _RIGHTS and event.owner_id:
-                self._doubtful.put_nowait(event.owner_id)
+                self._doubt(event.owner_id)
             for channel in channels_of(event):
                 self._fan_out(channel, event)
 
@@ -197,11 +185,15 @@ class Hub:
         frames: dict[Render, str] = {}
         members = self._by_channel.get(channel)
         for subscriber in tuple(members or ()):
+            if subscriber.held is not None:
+                subscriber.hold_back(channel, event)
+                continue
             if not may_receive(subscriber.principal, channel, event):
                 continue
             frame = frames.get(subscriber.render)
             if frame is None:
-                frame = frames[subscriber.render] = subscriber.render(channel, event)
+                frame = PreparedText(subscriber.render(channel, event))
+                frames[subscriber.render] = frame
             subscriber.offer(frame)
 
     async def publish(self, channel: str, sender: Principal, data: Any) -> None:
@@ -216,7 +208,7 @@ class Hub:
         """Take in what other workers send, and check connections that may have lost their right."""
         await self._pubsub.subscribe(_ROOMS, self._take_in)
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._presence.run())
+            tasks.create_task(self._presence.run(self._tell))
             while True:
                 user_id = await self._doubtful.get()
                 try:
@@ -269,41 +261,73 @@ class Hub:
         if since < min(kept_from, self._tail.position + 1) - 1:
             raise EventsExpired
 
+    def _doubt(self, user_id: int) -> None:
+        """Hand a user nothing more until it is known what they may do now."""
+        moment = time.monotonic()
+        self._changed.pop(user_id, None)  # the dictionary is in the order of the changes
+        self._changed[user_id] = moment
+        while self._changed[oldest := next(iter(self._changed))] < moment - _LATELY:
+            del self._changed[oldest]
+        for subscriber in self._by_user.get(user_id, ()):
+            subscriber.hold()
+        self._doubtful.put_nowait(user_id)
+
+    def _has_changed(self, user_id: int) -> bool:
+        return time.monotonic() - self._changed.get(user_id, float("-inf")) < _LATELY
+
     async def _recheck(self, user_id: int) -> None:
         for subscriber in tuple(self._by_user.get(user_id, ())):
-            principal = subscriber.principal
-            if principal is None:
+            principal, doubts = subscriber.principal, subscriber.doubts
+            if principal is None or subscriber.held is None:
                 continue
             renewed: Principal | None
             try:
                 renewed = await self._authenticator.again(principal)
             except Unauthenticated:
                 renewed = None
-            is_here = subscriber in self._by_user.get(user_id, ())
-            if subscriber.principal is not principal or not is_here:
-                continue  # it has renewed itself meanwhile, or has gone
-            if renewed is None:
+            if subscriber not in self._by_user.get(user_id, ()):
+                continue  # it has gone meanwhile
+            if subscriber.principal is not principal:
+                self._doubtful.put_nowait(user_id)  # it has renewed itself, by what was read when?
+            elif renewed is None:
                 subscriber.cut_off(POLICY_VIOLATION)
             else:
                 self.become(subscriber, renewed)
+                if subscriber.doubts == doubts:  # else one more check is on its way
+                    subscriber.release()
 
     async def _join(self, subscriber: Subscriber, channel: str) -> None:
-        count = await self._presence.change(channel, +1)
-        await self._announce(subscriber, channel, "joined", count)
+        user_id = _user_id(subscriber)
+        count = await self._presence.change(channel, user_id, +1)
+        if count.sockets <= 1:
+            await self._announce(channel, count, "joined", user_id)
+        else:  # the others know; this socket does not
+            people = self._newest(channel, count)
+            subscriber.offer(_compact(_presence(channel, people, "joined", user_id)))
 
     async def _leave(self, subscriber: Subscriber, channel: str) -> None:
-        count = await self._presence.change(channel, -1)
-        await self._announce(subscriber, channel, "left", count)
+        user_id = _user_id(subscriber)
+        count = await self._presence.change(channel, user_id, -1)
+        if count.sockets <= 0:
+            await self._announce(channel, count, "left", user_id)
 
-    async def _announce(
-        self, subscriber: Subscriber, channel: str, action: str, count: int
-    ) -> None:
-        user_id = subscriber.principal.user_id if subscriber.principal else None
-        presence = {"room": channel, "presence": action, "user_id": user_id, "count": count}
-        await self._send_out(presence)
+    async def _tell(self, news: News) -> None:
+        action = "joined" if news.counted.sockets > 0 else "left"
+        await self._announce(news.room, news.counted, action, news.user_id)
+
+    async def _announce(self, channel: str, count: Count, action: str, user_id: int | None) -> None:
+        presence = {"room": channel, "presence": action, "user_id": user_id}
+        await self._send_out({**presence, "count": count.people, "moment": count.moment})
+
+    def _newest(self, room: str, count: Count) -> int:
+        """Return how many are in a room: what two workers tell may come in the wrong order."""
+        if not count.moment or room not in self._by_channel:
+            return count.people
+        self._counts[room] = max(self._counts.get(room, count), count, key=lambda each: each.moment)
+        return self._counts[room].people
 
     async def _send_out(self, message: dict[str, Any]) -> None:
-        await self._pubsub.publish(_ROOMS, json.dumps(message, separators=(",", ":")).encode())
+        await self._pubsub.publish(_ROOMS, _compact(message).encode())
 
     def _take_in(self, raw: bytes) -> None:
         message = json.loads(raw)
@@ -313,13 +337,8 @@ class Hub:
             frame = {"type": "message", "from": message["from"], "data": message["data"]}
         elif "presence" in message:
             receivers = self._by_channel.get(room, set())
-            frame = {
-                "type": "presence",
-                "channel": room,
-                "action": message["presence"],
-                "user_id": message["user_id"],
-                "count": message["count"],
-            }
+            people = self._newest(room, Count(message["count"], 0, message.get("moment", 0)))
+            frame = _presence(room, people, message["presence"], message["user_id"])
         else:
             receivers = self._by_channel.get(room, set())
             frame = {
@@ -328,6 +347,24 @@ class Hub:
                 "from": message["from"],
                 "data": message["data"],
             }
-        text = json.dumps(frame, separators=(",", ":"))
+        text = PreparedText(_compact(frame))
         for subscriber in tuple(receivers):
             subscriber.offer(text)
+
+
+def _presence(room: str, people: int, action: str, user_id: int | None) -> dict[str, Any]:
+    return {
+        "type": "presence",
+        "channel": room,
+        "action": action,
+        "user_id": user_id,
+        "count": people,
+    }
+
+
+def _compact(message: dict[str, Any]) -> str:
+    return json.dumps(message, separators=(",", ":"))
+
+
+def _user_id(subscriber: Subscriber) -> int:
+    return subscriber.principal.user_id if subscriber.principal else 0

@@ -10,6 +10,7 @@ from sqlalchemy.sql.dml import ReturningInsert, ReturningUpdate
 
 from app.clock import now
 from app.models.events import Audience, events
+from app.observability.tracing import TRACEPARENT, current_traceparent
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +27,8 @@ class EventDraft:
 
 async def record(connection: AsyncConnection, *drafts: EventDraft) -> None:
     """Write events beside the change that they tell of, in its transaction."""
-    moment = now()
-    rows = [{**asdict(draft), "created_at": moment} for draft in drafts]
+    shared = {"created_at": now(), TRACEPARENT: current_traceparent()}
+    rows = [{**asdict(draft), **shared} for draft in drafts]
     await connection.execute(insert(events), rows)
 
 
@@ -38,7 +39,7 @@ def recorded(change: ReturningInsert[tuple[int]] | ReturningUpdate[tuple[int]]) 
     as its id comes from there. The result is that id; `parameters` gives the event's own values.
     """
     changed = change.cte("changed")
-    names = ("kind", "subject", "owner_id", "audience", "data", "created_at")
+    names = ("kind", "subject", "owner_id", "audience", "data", "created_at", TRACEPARENT)
     values = [bindparam(f"event_{name}", type_=events.c[name].type) for name in names]
     event = (
         insert(events)
@@ -57,4 +58,5 @@ def parameters(draft: EventDraft) -> dict[str, Any]:
         "event_audience": draft.audience,
         "event_data": draft.data,
         "event_created_at": now(),
+        "event_traceparent": current_traceparent(),
     }

@@ -69,9 +69,12 @@ class Runner:
                     await self._wake.wait()
 
     def start(self, job_ids: Iterable[int]) -> None:
-        """Run jobs beside everything else."""
+        """Run jobs beside everything else, as many as there is room for.
+
+        The others wait in the table, and are looked for when one of these has ended.
+        """
         for job_id in job_ids:
-            if job_id not in self._tasks:
+            if job_id not in self._tasks and len(self._tasks) < self._concurrency:
                 task = asyncio.create_task(self.run_one(job_id), name=f"job-{job_id}")
                 self._tasks[job_id] = task
                 task.add_done_callback(partial(self._ended, job_id))
@@ -81,10 +84,11 @@ class Runner:
         self._wake.set()
 
     async def run_handed_over(self, job_id: int) -> None:
-        """Run a job that a queue names, and return when it has ended."""
+        """Run a job that a queue names; return when it has ended, or if there is no room."""
         self.start([job_id])
-        with contextlib.suppress(Exception):
-            await asyncio.shield(self._tasks[job_id])
+        if task := self._tasks.get(job_id):
+            with contextlib.suppress(Exception):
+                await asyncio.shield(task)
 
     async def stop(self, grace_seconds: float) -> None:
         """Let what runs end in time; then cut it off and give it back, uncounted."""

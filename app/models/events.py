@@ -48,13 +48,17 @@ events = Table(
     Column("audience", String(16), nullable=False),
     Column("data", JsonObject, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
+    Column("traceparent", String(55)),
     Index("ix_events_created_at", "created_at"),
     sqlite_autoincrement=True,  # an id is never used twice, or `since` would skip its successor
 )
 
 
 class Event(NamedTuple):
-    """A row of `events`; `subject` is its name such as `item`, `owner_id` whose thing it is."""
+    """A row of `events`; `subject` is its name such as `item`, `owner_id` whose thing it is.
+
+    `traceparent` is what it was written in, where that was traced.
+    """
 
     id: int
     kind: str
@@ -64,3 +68,4 @@ class Event(NamedTuple):
     audience: str
     data: dict[str, Any]
     created_at: datetime
+    traceparent: str | None = None

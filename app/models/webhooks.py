@@ -129,6 +129,7 @@ webhook_deliveries = Table(
     Column("duration_ms", Integer),
     Column("error", String(300)),
     Column("created_at", UtcDateTime, nullable=False),
+    Column("traceparent", String(55)),
     UniqueConstraint("endpoint_id", "event_id"),
     CheckConstraint(
         "status IN ('pending', 'succeeded', 'failed', 'cancelled')", name="status_known"
@@ -186,6 +187,7 @@ class WebhookDelivery(NamedTuple):
     duration_ms: int | None
     error: str | None
     created_at: datetime
+    traceparent: str | None
 
 
 # One row: the last event that has been turned into deliveries, by whichever process.

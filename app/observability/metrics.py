@@ -38,6 +38,9 @@ class Metrics:
             if instrument is not None
         ]
         self.in_progress = _gauge(registry, "http_requests_in_progress", "Requests being served.")
+        self.shed = Counter(
+            "http_requests_shed", "Requests refused because of too many at once.", registry=registry
+        )
         self.pool_size = _gauge(registry, "db_pool_connections", "Open database connections.")
         self.pool_limit = _gauge(registry, "db_pool_limit", "Connections that may be open.")
         self.pool_in_use = _gauge(registry, "db_pool_in_use", "Database connections lent out.")
@@ -52,6 +55,7 @@ class Metrics:
         self.socket_messages = Counter(
             "websocket_messages", "WebSocket messages.", ["direction"], registry=registry
         )
+        self.socket_messages_out = self.socket_messages.labels("out")
         self.events_delivered = Counter(
             "events_read", "Events read from the outbox.", registry=registry
         )

@@ -7,6 +7,7 @@ span has a value in it: no parameter, no query string, no text of an error.
 import asyncio
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from app.adapters.driver import End
 
-TRACEPARENT = "traceparent"  # https://www.w3.org/TR/trace-context/; also its name in a job
+TRACEPARENT = "traceparent"  # https://www.w3.org/TR/trace-context/; also its name where it is kept
 _QUEUE_SIZE = 2048  # spans; what comes on top while the collector is away is dropped
 _SEND_EVERY = 1000  # milliseconds
 _EXPORT_SECONDS = 3.0  # that one batch may take
@@ -92,6 +93,10 @@ class Tracing:
         name = operation.__qualname__.partition(".<locals>")[0]
         return self._begin(f"redis {name}", {"db.system.name": "redis"})
 
+    def snapshot(self) -> "End | None":
+        """Begin the span of a long read of one moment, from waiting for it to giving it back."""
+        return self._begin("snapshot", {})
+
     def _begin(self, name: str, attributes: Mapping[str, str]) -> "End | None":
         from opentelemetry.trace import SpanKind, StatusCode, get_current_span
 
@@ -112,14 +117,10 @@ class Tracing:
     def job(self, kind: str, job_id: int, traceparent: str | None) -> Iterator[None]:
         """Go on with the trace of the request that queued a job."""
         from opentelemetry.trace import SpanKind
-        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-        parent = TraceContextTextMapPropagator().extract(
-            {TRACEPARENT: traceparent} if traceparent else {}
-        )
         with self._tracer.start_as_current_span(
             f"job {kind}",
-            context=parent,
+            context=_within(traceparent),
             kind=SpanKind.CONSUMER,
             attributes={"kingpost.job.id": job_id, "kingpost.job.kind": kind},
             record_exception=False,
@@ -128,32 +129,49 @@ class Tracing:
             yield
 
     @contextmanager
-    def webhook(self, host: str) -> Iterator[Mapping[str, str]]:
-        """Trace an attempt to send a webhook; yield the headers that let its receiver go on."""
+    def webhook(self, host: str, traceparent: str | None) -> Iterator[Mapping[str, str]]:
+        """Trace an attempt to send a webhook, as part of the trace of what it tells of.
+
+        Yields the headers that let its receiver go on.
+        """
         from opentelemetry.trace import SpanKind, StatusCode
 
         with self._tracer.start_as_current_span(
             "webhook POST",
+            context=_within(traceparent),
             kind=SpanKind.CLIENT,
             attributes={"server.address": host},
             record_exception=False,
             set_status_on_exception=False,
         ) as span:
-            traceparent = current_traceparent()
+            here = current_traceparent()
             try:
-                yield {TRACEPARENT: traceparent} if traceparent else {}
+                yield {TRACEPARENT: here} if here else {}
             except Exception as error:
                 span.set_attribute("error.type", type(error).__name__)
                 span.set_status(StatusCode.ERROR)
                 raise
 
     def events(self, deliver: Callable[[Sequence[Any]], None]) -> Callable[[Sequence[Any]], None]:
-        """Return a listener that delivers a batch of events in a span of its own."""
+        """Return a listener that delivers a batch in a span of each trace that has events in it."""
+        from opentelemetry.trace import SpanKind
 
         def deliver_traced(batch: Sequence[Any]) -> None:
-            attributes = {"kingpost.events": len(batch), "kingpost.event.last_id": batch[-1].id}
-            with self._tracer.start_as_current_span("events deliver", attributes=attributes):
+            counts = Counter(each.traceparent for each in batch if each.traceparent)
+            spans = [
+                self._tracer.start_span(
+                    "events deliver",
+                    context=_within(traceparent),
+                    kind=SpanKind.CONSUMER,
+                    attributes={"kingpost.events": count, "kingpost.event.last_id": batch[-1].id},
+                )
+                for traceparent, count in counts.items()
+            ]
+            try:
                 deliver(batch)
+            finally:
+                for span in spans:
+                    span.end()
 
         return deliver_traced
 
@@ -179,6 +197,15 @@ def current_traceparent() -> str | None:
     if not span.is_valid:
         return None
     return f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}"
+
+
+def _within(traceparent: str | None) -> "Context":
+    """Return the context of who wrote a `traceparent`; without one, what begins is a new trace."""
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+    return TraceContextTextMapPropagator().extract(
+        {TRACEPARENT: traceparent} if traceparent else {}
+    )
 
 
 @lru_cache(1024)

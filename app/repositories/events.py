@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cache
 
-from sqlalchemy import Select, and_, case, delete, func, or_, select, text
+from sqlalchemy import Integer, Select, and_, bindparam, case, delete, func, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.adapters.driver import fetch
 from app.models.events import Audience, Event, events
 from app.models.items import Visibility, items
 
@@ -43,8 +45,8 @@ class EventRepository:
 
     async def after(self, position: int, limit: int) -> list[Event]:
         """Return the visible events beyond an id, in the order of their ids."""
-        statement = _readable().where(events.c.id > position).order_by(events.c.id).limit(limit)
-        return [Event._make(row) for row in await self._connection.execute(statement)]
+        rows = await fetch(self._connection, _after(), {"position": position, "limit": limit})
+        return [Event._make(row) for row in rows]
 
     async def between(
         self,
@@ -88,7 +90,7 @@ class EventRepository:
         """Return the transactions that may have taken an id; none on SQLite, with one writer."""
         if not self._is_postgres:
             return frozenset()
-        return frozenset((await self._connection.execute(_WRITERS)).scalars())
+        return frozenset(row[0] for row in await fetch(self._connection, _WRITERS, {}))
 
     async def delete_before(self, moment: datetime) -> int:
         """Forget events older than a moment, but for the newest; return how many.
@@ -98,6 +100,16 @@ class EventRepository:
         newest = select(func.max(events.c.id)).scalar_subquery()
         statement = delete(events).where(events.c.created_at < moment, events.c.id < newest)
         return (await self._connection.execute(statement)).rowcount
+
+
+@cache
+def _after() -> Select[tuple[object, ...]]:
+    return (
+        _readable()
+        .where(events.c.id > bindparam("position"))
+        .order_by(events.c.id)
+        .limit(bindparam("limit", type_=Integer))
+    )
 
 
 def _readable() -> Select[tuple[object, ...]]:

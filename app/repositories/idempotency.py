@@ -4,9 +4,10 @@ import hashlib
 from datetime import datetime
 from functools import cache
 
-from sqlalchemy import BigInteger, Insert, bindparam, delete, func, select
+from sqlalchemy import BigInteger, bindparam, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.dml import ReturningInsert
 
 from app.adapters.driver import fetch
 from app.errors import IdempotencyInProgress
@@ -20,14 +21,18 @@ _CLAIM = select(func.pg_try_advisory_xact_lock(bindparam("number", type_=BigInte
 
 
 @cache
-def _store(is_postgres: bool) -> Insert:
+def _store(is_postgres: bool) -> ReturningInsert[tuple[str]]:
     columns = idempotency_keys.c
     names = [column.name for column in columns]
     new = (postgresql.insert if is_postgres else sqlite.insert)(idempotency_keys)
-    return new.values({name: bindparam(name) for name in names}).on_conflict_do_update(
-        index_elements=["scope", "key"],
-        set_={name: new.excluded[name] for name in names},
-        where=columns.created_at < bindparam("replacing_before", type_=columns.created_at.type),
+    return (
+        new.values({name: bindparam(name) for name in names})
+        .on_conflict_do_update(
+            index_elements=["scope", "key"],
+            set_={name: new.excluded[name] for name in names},
+            where=columns.created_at < bindparam("replacing_before", type_=columns.created_at.type),
+        )
+        .returning(columns.key)
     )
 
 
@@ -53,8 +58,8 @@ class IdempotencyRepository:
             return
         digest = hashlib.sha256(f"{scope}\n{key}".encode()).digest()
         number = int.from_bytes(digest[:8], signed=True)
-        taken = await self._connection.execute(_CLAIM, {"number": number})
-        if not taken.scalar_one():
+        ((is_taken,),) = await fetch(self._connection, _CLAIM, {"number": number})
+        if not is_taken:
             raise IdempotencyInProgress
 
     async def store(self, answer: StoredAnswer, *, replacing_before: datetime) -> None:
@@ -65,7 +70,7 @@ class IdempotencyRepository:
         """
         statement = _store(self._is_postgres)
         parameters = {**answer._asdict(), "replacing_before": replacing_before}
-        if (await self._connection.execute(statement, parameters)).rowcount != 1:
+        if not await fetch(self._connection, statement, parameters):
             raise IdempotencyInProgress
 
     async def delete_before(self, moment: datetime) -> int:

@@ -15,9 +15,19 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.events import outbox
 from app.events.outbox import EventDraft
 from app.models.items import items
+from app.observability.tracing import TRACEPARENT, current_traceparent
 from app.repositories.items import new_item
 
-_EVENT_COLUMNS = ("kind", "subject", "subject_id", "owner_id", "audience", "data", "created_at")
+_EVENT_COLUMNS = (
+    "kind",
+    "subject",
+    "subject_id",
+    "owner_id",
+    "audience",
+    "data",
+    "created_at",
+    TRACEPARENT,
+)
 _HELD = "held_events"
 _LONGEST = 600.0  # seconds that writing the events of a whole import may take
 _NEXT_IDS = text("SELECT nextval('items_id_seq') FROM generate_series(1, :count)")
@@ -96,7 +106,7 @@ class ItemBatches:
         return range(last + 1, last + 1 + count)
 
     async def _copy(self, batch: Sequence[NewItem], ids: Sequence[int]) -> None:
-        driver = await self._driver()
+        driver, traceparent = await self._driver(), current_traceparent()
         columns = list(batch[0].columns)
         await driver.copy_records_to_table(
             "items",
@@ -108,7 +118,7 @@ class ItemBatches:
         await driver.copy_records_to_table(
             self._events,
             columns=_EVENT_COLUMNS,
-            records=[_event_row(i, new.event, new) for i, new in zip(ids, batch, strict=True)],
+            records=[_event_row(i, new, traceparent) for i, new in zip(ids, batch, strict=True)],
         )
 
     async def _driver(self) -> Any:
@@ -119,7 +129,8 @@ def _as_driver(columns: Mapping[str, Any]) -> dict[str, Any]:
     return {**columns, "metadata": _json(columns["metadata"])}
 
 
-def _event_row(item_id: int, event: EventDraft, new: NewItem) -> tuple[Any, ...]:
+def _event_row(item_id: int, new: NewItem, traceparent: str | None) -> tuple[Any, ...]:
+    event = new.event
     return (
         event.kind,
         event.subject,
@@ -128,6 +139,7 @@ def _event_row(item_id: int, event: EventDraft, new: NewItem) -> tuple[Any, ...]
         event.audience,
         _json(event.data),
         new.columns["created_at"],
+        traceparent,
     )
 
 

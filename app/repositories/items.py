@@ -1,27 +1,20 @@
 """All SQL of the catalogue."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cache
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy import (
-    Boolean,
-    ColumnElement,
     Executable,
-    Integer,
     Row,
-    Select,
     bindparam,
     delete,
     func,
     insert,
-    literal_column,
-    or_,
     select,
     true,
-    tuple_,
     update,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -33,44 +26,15 @@ from app.events import outbox
 from app.events.outbox import EventDraft
 from app.models.events import Audience, EventKind
 from app.models.items import Item, Visibility, items
+from app.repositories import item_lists as lists
 from app.repositories import search
-from app.repositories.arrays import array_contains
+from app.repositories.item_lists import COLUMNS, ItemFilter, Position
 from app.schemas.items import ItemOut
 from app.security.principal import Principal
 
 RESTORABLE_FOR = timedelta(days=30)
-_NOBODY = 0  # owns nothing
 
-_COLUMNS = [column for column in items.c if column.name != "search_text"]
-_BY_ID = select(*_COLUMNS).where(items.c.id == bindparam("id"))
-
-_SORT_COLUMNS: dict[str, ColumnElement[Any]] = {
-    "id": items.c.id,
-    "name": items.c.name,
-    "price": items.c.price_cents,
-    "created_at": items.c.created_at,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class ItemFilter:
-    """Which items a list shows."""
-
-    q: str | None = None
-    min_price_cents: int | None = None
-    max_price_cents: int | None = None
-    on_sale: bool | None = None
-    tags: tuple[str, ...] = field(default=())
-    owner_id: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """A place in a sorted list: beside the row with this sort value and id."""
-
-    value: Any
-    id: int
-    direction: Literal["after", "before"] = "after"
+_BY_ID = select(*COLUMNS).where(items.c.id == bindparam("id"))
 
 
 class ItemRepository:
@@ -91,17 +55,21 @@ class ItemRepository:
     async def page(
         self, wanted: ItemFilter, viewer: Principal | None, sort: str, *, skip: int, limit: int
     ) -> tuple[list[Item], int]:
-        """Return a page by offset and how many items the whole list has, in one statement."""
-        asked = self._asked(wanted, viewer)
-        statement = _page(frozenset(asked), sort, self._is_postgres)
+        """Return a page by offset and how many items the whole list has."""
+        asked = lists.asked(wanted, viewer, is_postgres=self._is_postgres)
+        names = frozenset(asked)
         parameters = {**asked, "skip": skip, "limit": limit}
+        if self._is_postgres and lists.is_looked_for(names, sort):
+            near = await self._near(lists.near(names, sort, None), parameters)
+            if near:
+                return near, await self._count(asked)
+            statement = lists.gathered_page(names, sort)
+        else:
+            statement = lists.page(names, sort, self._is_postgres)
         rows = await fetch(self._connection, statement, parameters)
         if rows:
             return [Item._make(row[:-1]) for row in rows], rows[0][-1]
-        if skip == 0:
-            return [], 0
-        count = _count(frozenset(asked), self._is_postgres)
-        return [], (await self._connection.execute(count, asked)).scalar_one()
+        return [], 0 if skip == 0 else await self._count(asked)
 
     async def slice(
         self,
@@ -113,21 +81,27 @@ class ItemRepository:
         limit: int,
     ) -> list[Item]:
         """Return up to `limit` items beside a position, in the list's order, by an index."""
-        asked = self._asked(wanted, viewer)
+        asked = lists.asked(wanted, viewer, is_postgres=self._is_postgres)
+        names = frozenset(asked)
         direction = position.direction if position else None
-        statement = _slice(frozenset(asked), sort, direction, self._is_postgres)
-        parameters = {**asked, "limit": limit}
+        parameters = {**asked, "skip": 0, "limit": limit}
         if position is not None:
             parameters |= {"place_value": position.value, "place_id": position.id}
-        found = _items(await fetch(self._connection, statement, parameters))
+        found: list[Item] = []
+        statement = lists.along(names, sort, direction, self._is_postgres)
+        if self._is_postgres and lists.is_looked_for(names, sort):
+            found = await self._near(lists.near(names, sort, direction), parameters)
+            statement = lists.gathered(names, sort, direction)
+        if not found:
+            found = _items(await fetch(self._connection, statement, parameters))
         return found[::-1] if direction == "before" else found
 
     async def stream(
         self, wanted: ItemFilter, viewer: Principal | None, sort: str, *, batch: int
     ) -> AsyncGenerator[Sequence[Row[Any]], None]:
         """Yield all items of a list as rows in the order of `Item`, through a server's cursor."""
-        asked = self._asked(wanted, viewer)
-        statement = _everything(frozenset(asked), sort, self._is_postgres)
+        asked = lists.asked(wanted, viewer, is_postgres=self._is_postgres)
+        statement = lists.everything(frozenset(asked), sort, self._is_postgres)
         result = await self._connection.stream(
             statement, asked, execution_options={"yield_per": batch}
         )
@@ -171,7 +145,7 @@ class ItemRepository:
             update(items)
             .where(items.c.owner_id == owner_id, items.c.deleted_at.is_(None))
             .values(deleted_at=moment, updated_at=moment, version=items.c.version + 1)
-            .returning(*_COLUMNS)
+            .returning(*COLUMNS)
         )
         deleted = _items((await self._connection.execute(statement)).all())
         if deleted:
@@ -191,13 +165,13 @@ class ItemRepository:
         rank = (
             func.row_number().over(partition_by=items.c.owner_id, order_by=items.c.id).label("rank")
         )
-        asked = self._asked(ItemFilter(), viewer)
-        conditions = _conditions(frozenset(asked), self._is_postgres)
+        asked = lists.asked(ItemFilter(), viewer, is_postgres=self._is_postgres)
+        conditions = lists.conditions(frozenset(asked), self._is_postgres)
         ranked = (
-            select(*_COLUMNS, rank).where(items.c.owner_id.in_(owner_ids), *conditions).subquery()
+            select(*COLUMNS, rank).where(items.c.owner_id.in_(owner_ids), *conditions).subquery()
         )
         statement = (
-            select(*[ranked.c[column.name] for column in _COLUMNS])
+            select(*[ranked.c[column.name] for column in COLUMNS])
             .where(ranked.c.rank <= limit_each)
             .order_by(ranked.c.owner_id, ranked.c.id)
         )
@@ -254,20 +228,16 @@ class ItemRepository:
         )
         return [(name, number) for name, number in await self._connection.execute(statement)]
 
-    def _asked(self, wanted: ItemFilter, viewer: Principal | None) -> dict[str, Any]:
-        """Return what a list asks for as parameters; their names decide which conditions it has."""
-        asked: dict[str, Any] = {
-            "min_price_cents": wanted.min_price_cents,
-            "max_price_cents": wanted.max_price_cents,
-            "on_sale": wanted.on_sale,
-            "owner_id": wanted.owner_id,
-            "tags": list(wanted.tags) or None,
-        }
-        if wanted.q:
-            asked["search_query"] = search.search_query(wanted.q, is_postgres=self._is_postgres)
-        if viewer is None or not viewer.is_admin:
-            asked["viewer_id"] = viewer.user_id if viewer else _NOBODY
-        return {name: value for name, value in asked.items() if value is not None}
+    async def _near(self, statement: Executable, parameters: Mapping[str, Any]) -> list[Item]:
+        """Return a whole page out of the rows that come next, or nothing."""
+        looked_at = lists.looked_at(parameters["skip"] + parameters["limit"])
+        rows = await fetch(self._connection, statement, {**parameters, "looked_at": looked_at})
+        return _items(rows) if len(rows) == parameters["limit"] else []
+
+    async def _count(self, asked: Mapping[str, Any]) -> int:
+        statement = lists.count(frozenset(asked), self._is_postgres)
+        ((number,),) = await fetch(self._connection, statement, asked)
+        return int(number)
 
     async def _update(
         self, kind: EventKind, changed: Item, columns: Mapping[str, Any]
@@ -366,86 +336,3 @@ def _items(rows: Sequence[Sequence[Any]]) -> list[Item]:
 
 def _search_text(values: Mapping[str, Any]) -> str:
     return search.search_text(values["name"], values["description"], values["tags"])
-
-
-def _sorted(statement: Select[Any], sort: str, *, backwards: bool = False) -> Select[Any]:
-    descending = sort.startswith("-") != backwards
-    columns = [_SORT_COLUMNS[sort.lstrip("-")]]
-    if columns[0] is not items.c.id:
-        columns.append(items.c.id)  # ties are broken, so that every order is total
-    return statement.order_by(*(c.desc() if descending else c.asc() for c in columns))
-
-
-def _beside(direction: str, sort: str) -> ColumnElement[bool]:
-    """Return the condition for rows beyond a place, as a row comparison that an index serves."""
-    column = _SORT_COLUMNS[sort.lstrip("-")]
-    forwards = sort.startswith("-") == (direction == "before")
-    here_id = bindparam("place_id", type_=items.c.id.type)
-    if column is items.c.id:
-        return items.c.id > here_id if forwards else items.c.id < here_id
-    place = tuple_(column, items.c.id)
-    here = tuple_(bindparam("place_value", type_=column.type), here_id)
-    return place > here if forwards else place < here
-
-
-@cache
-def _conditions(asked: frozenset[str], is_postgres: bool) -> tuple[ColumnElement[bool], ...]:
-    known: dict[str, ColumnElement[bool]] = {
-        "viewer_id": or_(
-            items.c.visibility == literal_column(f"'{Visibility.PUBLIC.value}'"),
-            items.c.owner_id == bindparam("viewer_id", type_=items.c.id.type),
-        ),
-        "min_price_cents": items.c.price_cents >= bindparam("min_price_cents"),
-        "max_price_cents": items.c.price_cents <= bindparam("max_price_cents"),
-        "on_sale": (items.c.discount_basis_points > literal_column("0"))
-        == bindparam("on_sale", type_=Boolean),
-        "owner_id": items.c.owner_id == bindparam("owner_id", type_=items.c.id.type),
-        "tags": array_contains(items.c.tags, bindparam("tags", type_=items.c.tags.type)),
-        "search_query": search.matches(is_postgres=is_postgres),
-    }
-    return (items.c.deleted_at.is_(None), *(known[name] for name in sorted(asked)))
-
-
-@cache
-def _page(asked: frozenset[str], sort: str, is_postgres: bool) -> Select[Any]:
-    total = _count(asked, is_postgres).scalar_subquery().label("total")
-    statement = select(*_COLUMNS, total).where(*_conditions(asked, is_postgres))
-    return (
-        _sorted(statement, sort)
-        .offset(bindparam("skip", type_=Integer))
-        .limit(bindparam("limit", type_=Integer))
-    )
-
-
-@cache
-def _count(asked: frozenset[str], is_postgres: bool) -> Select[Any]:
-    return select(func.count()).select_from(items).where(*_conditions(asked, is_postgres))
-
-
-@cache
-def _slice(
-    asked: frozenset[str], sort: str, direction: str | None, is_postgres: bool
-) -> Select[Any]:
-    statement = select(*_COLUMNS).where(*_conditions(asked, is_postgres))
-    if direction is not None:
-        statement = statement.where(_beside(direction, sort))
-    statement = _sorted(statement, sort, backwards=direction == "before")
-    return statement.limit(bindparam("limit", type_=Integer))
-
-
-@cache
-def _everything(asked: frozenset[str], sort: str, is_postgres: bool) -> Select[Any]:
-    return _sorted(select(*_COLUMNS).where(*_conditions(asked, is_postgres)), sort)
-
-
-def sort_value(item: Item, sort: str) -> Any:
-    """Return the value by which an item stands where it does in a list."""
-    match sort.lstrip("-"):
-        case "name":
-            return item.name
-        case "price":
-            return item.price_cents
-        case "created_at":
-            return item.created_at
-        case _:
-            return item.id

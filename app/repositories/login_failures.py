@@ -2,11 +2,16 @@
 
 from datetime import datetime
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import bindparam, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.adapters.driver import fetch
 from app.models.users import LoginFailures, login_failures
+
+_FIND = select(login_failures).where(
+    login_failures.c.account_key.in_((bindparam("near"), bindparam("anywhere")))
+)
 
 
 class LoginFailureRepository:
@@ -24,11 +29,10 @@ class LoginFailureRepository:
             number = int.from_bytes(bytes.fromhex(account_key)[:8], signed=True)
             await self._connection.execute(select(func.pg_advisory_xact_lock(number)))
 
-    async def find(self, *account_keys: str) -> dict[str, LoginFailures]:
-        """Return what is known of each key."""
-        statement = select(login_failures).where(login_failures.c.account_key.in_(account_keys))
-        rows = await self._connection.execute(statement)
-        return {row.account_key: LoginFailures._make(row) for row in rows}
+    async def find(self, near: str, anywhere: str) -> dict[str, LoginFailures]:
+        """Return what is known of each of two keys."""
+        rows = await fetch(self._connection, _FIND, {"near": near, "anywhere": anywhere})
+        return {known.account_key: known for known in map(LoginFailures._make, rows)}
 
     async def store(self, failures: LoginFailures) -> None:
         """Keep the new count of a key."""

@@ -7,6 +7,7 @@ from sqlalchemy import (
     ColumnElement,
     Delete,
     Update,
+    bindparam,
     delete,
     exists,
     func,
@@ -18,6 +19,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.adapters.driver import fetch
 from app.clock import now
 from app.models.second_factor import (
     Challenge,
@@ -28,6 +30,7 @@ from app.models.second_factor import (
 )
 
 _ON = totp_factors.c.confirmed_at.is_not(None)
+_IS_ON = select(totp_factors.c.user_id).where(totp_factors.c.user_id == bindparam("user_id"), _ON)
 
 
 def has_second_factor(user_id: ColumnElement[int]) -> ColumnElement[bool]:
@@ -49,8 +52,7 @@ class SecondFactorRepository:
 
     async def is_on(self, user_id: int) -> bool:
         """Tell whether a user has a confirmed factor."""
-        statement = select(totp_factors.c.user_id).where(totp_factors.c.user_id == user_id, _ON)
-        return (await self._connection.execute(statement)).first() is not None
+        return bool(await fetch(self._connection, _IS_ON, {"user_id": user_id}))
 
     async def start(self, user_id: int, sealed_secret: str) -> bool:
         """Keep the secret of a factor to be confirmed; False where a confirmed one exists."""

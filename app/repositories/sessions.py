@@ -4,9 +4,10 @@ from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import delete, insert, or_, select, update
+from sqlalchemy import bindparam, delete, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.adapters.driver import fetch
 from app.clock import now
 from app.events import outbox
 from app.events.outbox import EventDraft
@@ -15,6 +16,24 @@ from app.models.users import OneTimeToken, Session, one_time_tokens, sessions, u
 from app.repositories.second_factor import has_second_factor
 
 _NOTED_EVERY = timedelta(minutes=1)
+_STANDING = (
+    select(sessions.c.user_id, users.c.roles, has_second_factor(users.c.id))
+    .join(users, users.c.id == sessions.c.user_id)
+    .where(
+        sessions.c.id == bindparam("session_id"),
+        sessions.c.ended_at.is_(None),
+        sessions.c.expires_at > bindparam("moment"),
+        users.c.is_active,
+        users.c.deleted_at.is_(None),
+    )
+)
+_ADD = insert(sessions).returning(*sessions.c)
+_PLACES = (
+    select(sessions.c.address, sessions.c.user_agent, sessions.c.created_at)
+    .where(sessions.c.user_id == bindparam("user_id"), sessions.c.last_used_at > bindparam("since"))
+    .order_by(sessions.c.last_used_at.desc())
+    .limit(200)
+)
 
 
 class Standing(NamedTuple):
@@ -50,22 +69,18 @@ class SessionRepository:
     ) -> Session:
         """Open a session."""
         moment = now()
-        statement = (
-            insert(sessions)
-            .values(
-                user_id=user_id,
-                seed=seed,
-                generation=1,
-                rotated_at=moment,
-                user_agent=user_agent,
-                address=address,
-                created_at=moment,
-                last_used_at=moment,
-                expires_at=expires_at,
-            )
-            .returning(*sessions.c)
-        )
-        return Session._make((await self._connection.execute(statement)).one())
+        values = {
+            "user_id": user_id,
+            "seed": seed,
+            "generation": 1,
+            "rotated_at": moment,
+            "user_agent": user_agent,
+            "address": address,
+            "created_at": moment,
+            "last_used_at": moment,
+            "expires_at": expires_at,
+        }
+        return Session._make((await self._connection.execute(_ADD, values)).one())
 
     async def get(self, session_id: int) -> Session | None:
         """Return a session, ended or not."""
@@ -75,19 +90,9 @@ class SessionRepository:
 
     async def standing(self, session_id: int) -> Standing | None:
         """Return what a session may do right now; None where it has ended or its user may not."""
-        statement = (
-            select(sessions.c.user_id, users.c.roles, has_second_factor(users.c.id))
-            .join(users, users.c.id == sessions.c.user_id)
-            .where(
-                sessions.c.id == session_id,
-                sessions.c.ended_at.is_(None),
-                sessions.c.expires_at > now(),
-                users.c.is_active,
-                users.c.deleted_at.is_(None),
-            )
-        )
-        row = (await self._connection.execute(statement)).first()
-        return Standing(*row) if row else None
+        asked = {"session_id": session_id, "moment": now()}
+        rows = await fetch(self._connection, _STANDING, asked)
+        return Standing(*rows[0]) if rows else None
 
     async def rotate(self, session: Session, expires_at: datetime) -> Session | None:
         """Spend the session's current refresh token; None where another request was faster."""
@@ -173,13 +178,8 @@ class SessionRepository:
 
     async def places_since(self, user_id: int, since: datetime) -> list[Place]:
         """Return where the user's sessions of late were opened, the last used first."""
-        statement = (
-            select(sessions.c.address, sessions.c.user_agent, sessions.c.created_at)
-            .where(sessions.c.user_id == user_id, sessions.c.last_used_at > since)
-            .order_by(sessions.c.last_used_at.desc())
-            .limit(200)
-        )
-        return [Place._make(row) for row in await self._connection.execute(statement)]
+        rows = await fetch(self._connection, _PLACES, {"user_id": user_id, "since": since})
+        return [Place._make(row) for row in rows]
 
     async def add_one_time_token(self, token: OneTimeToken) -> None:
         """Keep the digest of a token that was handed out."""

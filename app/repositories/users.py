@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, insert, literal, or_, select, update
+from sqlalchemy import ColumnElement, bindparam, func, insert, literal, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.adapters.database import violated_constraint
+from app.adapters.driver import fetch
 from app.clock import now
 from app.errors import EmailTaken, UsernameTaken
 from app.events import outbox
@@ -18,6 +19,23 @@ from app.repositories.arrays import array_contains
 from app.security.principal import Role
 
 _LIVE = users.c.deleted_at.is_(None)
+_BY_LOGIN = select(users).where(
+    or_(
+        users.c.email_key == bindparam("email_key"),
+        users.c.username_key == bindparam("username_key"),
+    ),
+    _LIVE,
+)
+_UNCHANGED = (
+    select(users.c.id)
+    .where(
+        users.c.id == bindparam("user_id"),
+        users.c.is_active,
+        users.c.password_hash.is_not_distinct_from(bindparam("password_hash")),
+        _LIVE,
+    )
+    .with_for_update(read=True)
+)
 
 
 class UserRepository:
@@ -34,9 +52,9 @@ class UserRepository:
 
     async def find_by_login(self, email_key: str, username_key: str) -> User | None:
         """Return the account with this e-mail address or username, or None."""
-        matches = or_(users.c.email_key == email_key, users.c.username_key == username_key)
-        row = (await self._connection.execute(select(users).where(matches, _LIVE))).first()
-        return User._make(row) if row else None
+        keys = {"email_key": email_key, "username_key": username_key}
+        rows = await fetch(self._connection, _BY_LOGIN, keys)
+        return User._make(rows[0]) if rows else None
 
     async def add(self, values: Mapping[str, Any]) -> User:
         """Create an account.
@@ -89,17 +107,8 @@ class UserRepository:
 
     async def is_unchanged(self, user: User) -> bool:
         """Tell whether the account is as active, and its password the same, until we are done."""
-        statement = (
-            select(users.c.id)
-            .where(
-                users.c.id == user.id,
-                users.c.is_active,
-                users.c.password_hash == user.password_hash,
-                _LIVE,
-            )
-            .with_for_update(read=True)
-        )
-        return (await self._connection.execute(statement)).first() is not None
+        asked = {"user_id": user.id, "password_hash": user.password_hash}
+        return bool(await fetch(self._connection, _UNCHANGED, asked))
 
     async def hold(self, user_id: int) -> User | None:
         """Return an active account, which nobody else changes until the transaction ends."""

@@ -6,7 +6,7 @@ from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.routing import APIRoute
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from app.dependencies.auth import CurrentUser
 from app.dependencies.idempotency import IdempotencyKey, answer_once
@@ -56,6 +56,14 @@ _BODY = {
 }
 
 
+class ImportQuery(BaseModel):
+    """How a file of items is read, and whether anything comes of it."""
+
+    format: TextFormat | None = Field(None, description="By default what Content-Type says.")
+    atomic: bool = Field(False, description="All lines or none; else each on its own.")
+    dry_run: bool = Field(False, description="Only check the lines; import none.")
+
+
 @router.post(
     "/items/import",
     response_model=JobOut,
@@ -72,12 +80,7 @@ async def import_items(
     key: IdempotencyKey,
     is_v2: SpeaksV2,
     resources: CurrentResources,
-    text_format: Annotated[
-        TextFormat | None, Query(alias="format", description="By default what Content-Type says.")
-    ] = None,
-    atomic: Annotated[bool, Query(description="All lines or none; else each on its own.")] = False,
-    dry_run: Annotated[bool, Query(description="Only check the lines; import none.")] = False,
-    dry_run_v2: Annotated[bool, Query(alias="dryRun", include_in_schema=False)] = False,
+    query: Annotated[ImportQuery, Query()],
 ) -> Response:
     """Queue the import of a file of new items, one a line, that the caller will own.
 
@@ -85,7 +88,7 @@ async def import_items(
     fields that the service gives itself, such as `id` and `created_at`, are not heeded.
     """
     _require_plain(request)
-    wanted = Wanted(text_format or _format_of(request), is_v2, atomic, dry_run or dry_run_v2)
+    wanted = Wanted(query.format or _format_of(request), is_v2, query.atomic, query.dry_run)
     db, storage = resources.db, resources.files.storage
     await import_intake.require_room(db, caller)
     content = await import_intake.receive(storage, incoming(request), wanted.text_format.media_type)

@@ -11,7 +11,8 @@ from app.dependencies.resources import CurrentResources
 from app.errors import NotFound
 from app.models.items import Item
 from app.models.users import User
-from app.repositories.items import ItemFilter, ItemRepository
+from app.repositories.item_lists import ItemFilter
+from app.repositories.items import ItemRepository
 from app.repositories.users import UserRepository
 from app.resources import Resources
 from app.routers.pages import link_by_cursor, link_by_offset

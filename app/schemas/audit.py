@@ -30,7 +30,7 @@ class AuditPage(Output):
     """A page by offset."""
 
     items: list[AuditEntryOut]
-    total: int
+    total: int = Field(description="Counted anew for each page; v2 counts nothing.")
     skip: int
     limit: int
 

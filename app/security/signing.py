@@ -47,13 +47,14 @@ def decode_base64url(text: str) -> bytes:
 class CursorSigner:
     """Makes and reads opaque cursors, each tied to a scope: the list's filter and sort."""
 
-    def __init__(self, secret: bytes) -> None:
-        self._key = derive_key(secret, "cursor")
+    def __init__(self, secret: bytes, previous_secret: bytes | None = None) -> None:
+        secrets = [secret, *([previous_secret] if previous_secret else [])]
+        self._keys = [derive_key(each, "cursor") for each in secrets]
 
     def encode(self, payload: dict[str, Any], scope: str) -> str:
         """Return the cursor of a JSON payload for a scope."""
         body = json.dumps(payload, separators=(",", ":"), ensure_ascii=False).encode()
-        return encode_base64url(self._tag(body, scope) + body)
+        return encode_base64url(_tag(self._keys[0], body, scope) + body)
 
     def decode(self, cursor: str, scope: str) -> dict[str, Any]:
         """Return the payload of a cursor.
@@ -68,11 +69,12 @@ class CursorSigner:
         except ValueError as error:
             raise InvalidCursor from error
         tag, body = raw[:_TAG_BYTES], raw[_TAG_BYTES:]
-        if not hmac.compare_digest(tag, self._tag(body, scope)):
+        if not any(hmac.compare_digest(tag, _tag(key, body, scope)) for key in self._keys):
             raise InvalidCursor
         payload: dict[str, Any] = json.loads(body)
         return payload
 
-    def _tag(self, body: bytes, scope: str) -> bytes:
-        message = _VERSION + len(scope.encode()).to_bytes(4) + scope.encode() + body
-        return hmac.digest(self._key, message, hashlib.sha256)[:_TAG_BYTES]
+
+def _tag(key: bytes, body: bytes, scope: str) -> bytes:
+    message = _VERSION + len(scope.encode()).to_bytes(4) + scope.encode() + body
+    return hmac.digest(key, message, hashlib.sha256)[:_TAG_BYTES]

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -99,10 +99,10 @@ class Guesses:
         async with self._db.transaction() as connection:
             repository = LoginFailureRepository(connection)
             await repository.hold(anywhere)
-            await self._refuse_if_locked(connection, guess)
-            if is_right:
+            counted = await self._refuse_if_locked(connection, guess)
+            if is_right and near in counted:
                 await repository.forget(near)
-            else:
+            elif not is_right:
                 locks = await _count(repository, near, anywhere, guess.secret)
                 kinds = [guess.failure, *([AuditKind.LOCKED_OUT] if locks else [])]
                 # Not the name: what nobody is called may be a password in the wrong field.
@@ -113,13 +113,17 @@ class Guesses:
         near = keyed_digest(self._key, guess.account, network_of(guess.device.address))
         return near, keyed_digest(self._key, guess.account)
 
-    async def _refuse_if_locked(self, connection: Connection, guess: Guess) -> None:
+    async def _refuse_if_locked(
+        self, connection: Connection, guess: Guess
+    ) -> Mapping[str, LoginFailures]:
+        """Return what is counted by now, or say how long to wait."""
         near, anywhere = self._keys(guess)
         found = await LoginFailureRepository(connection).find(near, anywhere)
         if near in found:
             _refuse_until(found[near].locked_until)
         if anywhere in found and not await _is_known_place(connection, guess):
             _refuse_until(found[anywhere].locked_until)
+        return found
 
     @asynccontextmanager
     async def _one_at_a_time(self, account: str) -> AsyncIterator[None]:

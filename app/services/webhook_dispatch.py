@@ -18,6 +18,7 @@ from app.events.channels import wire_form
 from app.events.gaps import SettledReader
 from app.models.events import Audience, Event
 from app.models.webhooks import DeliveryStatus, Grounds
+from app.observability.tracing import TRACEPARENT
 from app.repositories.events import EventRepository
 from app.repositories.webhook_deliveries import WebhookDeliveryRepository
 from app.repositories.webhooks import Recipient, WebhookRepository
@@ -71,6 +72,7 @@ def delivery_row(
     grounds: Grounds,
     moment: datetime,
     *,
+    traceparent: str | None,
     event_id: int | None = None,
     public_item_id: int | None = None,
 ) -> dict[str, Any]:
@@ -87,6 +89,7 @@ def delivery_row(
         "status": DeliveryStatus.PENDING.value,
         "next_attempt_at": moment,
         "created_at": moment,
+        TRACEPARENT: traceparent,
     }
 
 
@@ -120,6 +123,7 @@ def rows_for(event: Event, recipients: Iterable[Recipient]) -> Iterator[dict[str
             body,
             grounds,
             moment,
+            traceparent=event.traceparent,
             event_id=event.id,
             public_item_id=_item_id(event) if grounds is Grounds.PUBLIC else None,
         )

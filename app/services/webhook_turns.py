@@ -185,7 +185,9 @@ class WebhookTurns:
                     self._secrets.signing(endpoint),
                 ),
             }
-            answer = await self._sender.post(connection, target, headers, body)
+            answer = await self._sender.post(
+                connection, target, headers, body, traceparent=delivery.traceparent
+            )
         except (UnsafeTarget, Undeliverable) as refusal:
             error = str(refusal)
         except Unsealable:

@@ -17,6 +17,7 @@ from app.models.webhooks import (
     WebhookDelivery,
     WebhookEndpoint,
 )
+from app.observability.tracing import current_traceparent
 from app.repositories.audit import Act, record
 from app.repositories.events import EventRepository
 from app.repositories.webhook_deliveries import WebhookDeliveryRepository
@@ -172,7 +173,9 @@ class Webhooks:
         )
         async with self._db.transaction() as connection:
             await _own_active(connection, endpoint_id, owner)
-            row = delivery_row(endpoint_id, body, Grounds.OWN, moment)
+            row = delivery_row(
+                endpoint_id, body, Grounds.OWN, moment, traceparent=current_traceparent()
+            )
             delivery = await WebhookDeliveryRepository(connection).add_one(row)
         self.on_change()
         return delivery

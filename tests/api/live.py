@@ -36,6 +36,11 @@ class Socket:
             if message["type"] == kind:
                 return message
 
+    async def until_event(self) -> dict[str, Any]:
+        """Return the next event, as streams have it."""
+        event: dict[str, Any] = (await self.until("event"))["event"]
+        return event
+
     async def ask(self, **message: Any) -> dict[str, Any]:
         await self.send(**message)
         return await self.receive()

@@ -28,7 +28,6 @@ from tests.api.rules import (
     found,
     sent,
 )
-from tests.backends import Backend
 from tests.factories import Tokens, admin, analyst, create_item, expect, new_user
 
 NOBODYS = 2**60  # the id of nothing
@@ -154,6 +153,15 @@ async def world_for(
     return replace(world, item_id=item["id"])
 
 
+async def world_after(
+    got: str, world: World, name: str, client: AsyncClient, app: FastAPI
+) -> World:
+    """Return a world for the next call: what was refused has ended nobody."""
+    if name in ENDING and got != "P":
+        return world
+    return await world_for(name, client, app)
+
+
 def documented(app: FastAPI, version: str) -> list[str]:
     prefix = f"/api/{version}"
     paths: Any = openapi_document(app, f"{prefix}/")["paths"]
@@ -215,20 +223,17 @@ def test_every_operation_has_its_rule(app: FastAPI, version: str) -> None:
     assert sorted(documented(app, version)) == sorted(RULES)
 
 
-@pytest.fixture
-def version(backend: Backend) -> str:
-    """One version on each backend: they are faces of the same handlers."""
-    return "v1" if backend is Backend.PRODUCTION else "v2"
-
-
 @pytest.mark.parametrize("name", sorted(set(RULES) - UNCALLED))
 async def test_who_may_call(client: AsyncClient, app: FastAPI, version: str, name: str) -> None:
+    world, got = await world_for(name, client, app), ""
     for who, wanted in zip(WHO, RULES[name].split(), strict=True):
-        world = await world_for(name, client, app)
+        if got:
+            world = await world_after(got, world, name, client, app)
         await prepare(client, world, name)
-        assert (who, await outcome(client, world, version, name, who)) == (who, wanted)
+        got = await outcome(client, world, version, name, who)
+        assert (who, got) == (who, wanted)
         await clean_up(client, world, name)
-    world = await world_for(name, client, app)
+    world = await world_after(got, world, name, client, app)
     assert await outcome(client, world, version, name, "suspended") == "401"
 
 

@@ -1,10 +1,12 @@
 """The same files, kept in S3."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from botocore.loaders import JSONFileLoader
 from fastapi import FastAPI
 from httpx import AsyncClient
 
@@ -59,6 +61,43 @@ async def test_small_and_large_contents_are_kept_and_read(
         problem(await client.get(url), 404, "NOT_FOUND")
     assert bucket.objects() == set()
     assert bucket.unfinished() == 0
+
+
+async def test_no_request_waits_while_the_client_reads_its_models(
+    s3_app: FastAPI, client: AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    load_file = JSONFileLoader.load_file
+
+    def noting(self: JSONFileLoader, path: str) -> Any:
+        read.append(path)
+        return load_file(self, path)
+
+    monkeypatch.setattr(JSONFileLoader, "load_file", noting)
+    owner = await new_user(client)
+    item = await create_item(client, owner)
+    file = await add_file(client, owner, item["id"], b"content")
+    assert (await client.get(f"/api/v1/files/{file['id']}")).content == b"content"
+    assert (await s3_app.state.resources.files.storage.check()) is None
+    assert read == []
+
+
+async def test_a_storage_whose_keys_cannot_be_had_keeps_no_service_from_starting(
+    make_app: MakeApp,
+    make_client: MakeClient,
+    bucket: Bucket,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = tmp_path / "config"  # a way to credentials that leads nowhere
+    config.write_text("[default]\ncredential_process = /nonexistent/credentials\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    keyless = bucket.settings | {"s3_access_key_id": None, "s3_secret_access_key": None}
+    client = make_client(await make_app(**keyless))
+    owner = await new_user(client)
+    item = await create_item(client, owner)
+    answer = await upload(client, owner, item["id"], b"content")
+    problem(answer, 503, "STORAGE_UNAVAILABLE")
 
 
 @pytest.mark.parametrize("size", [100, 2 * PART_BYTES])

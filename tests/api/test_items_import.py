@@ -231,10 +231,13 @@ async def test_a_dry_run_tells_all_and_imports_nothing(client: AsyncClient) -> N
         assert await owned(client, owner) == []
 
 
-async def test_version_two_may_spell_a_dry_run_its_own_way(client: AsyncClient) -> None:
+@pytest.mark.parametrize("spelled", ["dryRun", "dry_run"])
+async def test_version_two_spells_a_dry_run_its_own_way_and_hears_both(
+    client: AsyncClient, spelled: str
+) -> None:
     owner = await new_user(client)
     answer = await client.post(
-        "/api/v2/items/import?dryRun=true",
+        f"/api/v2/items/import?{spelled}=true",
         content=ndjson({"name": "A", "price": 1}),
         headers=owner.headers | {"Content-Type": NDJSON},
     )

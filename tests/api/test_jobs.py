@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -20,6 +21,18 @@ from tests.factories import Tokens, admin, expect, new_user
 
 ran: list[tuple[str, int]] = []
 going: dict[str, asyncio.Event] = {}
+
+
+@dataclass
+class Crowd:
+    """How many jobs of a name are there at once."""
+
+    there: int = 0
+    most: int = 0
+    gone: int = 0
+
+
+crowds: dict[str, Crowd] = {}
 
 
 @job("test.greet")
@@ -66,7 +79,17 @@ async def endless(run: Run, name: str) -> Outcome:
     return None
 
 
-OURS = {each.name: each for each in (greet, flaky, hopeless, busy, slow, endless)}
+@job("test.crowd")
+async def crowd(_run: Run, name: str) -> Outcome:
+    crowds[name].there += 1
+    crowds[name].most = max(crowds[name].most, crowds[name].there)
+    await asyncio.sleep(0.05)
+    crowds[name].there -= 1
+    crowds[name].gone += 1
+    return None
+
+
+OURS = {each.name: each for each in (greet, flaky, hopeless, busy, slow, endless, crowd)}
 
 
 @pytest.fixture(autouse=True)
@@ -283,6 +306,23 @@ async def test_a_stop_gives_back_what_runs_and_the_attempt_does_not_count(
         found = await JobRepository(connection).get(job_id)
     assert found is not None
     assert (found.status, found.attempts, found.forgiven) == ("queued", 1, 1)
+
+
+@pytest.mark.usefixtures("clean_database")
+async def test_what_is_handed_over_and_what_is_found_share_one_limit(make_app: MakeApp) -> None:
+    app = await make_app(run_jobs="worker")
+    own = runner.Runner(app.state.resources, concurrency=2, lease_seconds=60)
+    crowd_of_test = crowds["shared"] = Crowd()
+    job_ids = [await enqueue(app, "test.crowd", name="shared") for _ in range(8)]
+    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+        looking = tasks.create_task(own.run())
+        for job_id in job_ids:
+            tasks.create_task(own.run_handed_over(job_id))
+        while crowd_of_test.gone < len(job_ids):
+            await asyncio.sleep(0.01)
+        looking.cancel()
+    await own.stop(5)
+    assert (crowd_of_test.most, crowd_of_test.gone) == (2, len(job_ids))
 
 
 async def test_a_schedule_runs_once_for_all(app: FastAPI) -> None:

@@ -82,6 +82,22 @@ async def test_each_version_has_a_document_of_its_own(client: AsyncClient, versi
     assert set(document["paths"]) < set(everything["paths"])
 
 
+@pytest.mark.parametrize(("version", "other"), [("v1", r"[A-Z]"), ("v2", r"_")])
+def test_each_version_spells_what_is_asked_in_its_own_way(
+    document: Any, version: str, other: str
+) -> None:
+    asked = {
+        each["name"]
+        for path, operations in document["paths"].items()
+        if path.startswith(f"/api/{version}/")
+        for operation in operations.values()
+        for each in operation.get("parameters", [])
+        if each["in"] == "query"
+    }
+    assert asked
+    assert not {name for name in asked if re.search(other, name)}
+
+
 def test_v2_has_every_operation_of_v1(document: Any) -> None:
     def of(version: str) -> set[str]:
         prefix = f"/api/{version}/"

@@ -18,7 +18,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.adapters.driver import fetch
 from app.dependencies.items import CursorQuery, write_cursor
 from app.models.items import Item
-from app.repositories.items import ItemFilter, ItemRepository
+from app.repositories.item_lists import ItemFilter
+from app.repositories.items import ItemRepository
 from app.resources import Resources
 from app.schemas.items import Sort
 from app.settings import Settings
@@ -48,6 +49,20 @@ _FILL = (
       FROM generate_series(1, {ROWS}) n
     """,
     "ANALYZE",
+)
+
+# By id the last, by time the oldest: they alone have a word, a tag and such prices.
+_LATE = ROWS // 50
+_MAKE_LATE = f"""
+    UPDATE items SET tags = tags || '{{late}}', search_text = search_text || ' late',
+           price_cents = 40000000 + id
+     WHERE NOT tags @> '{{late}}' AND id > {ROWS - _LATE}
+"""
+_LATE_QUERIES: tuple[dict[str, Any], ...] = (
+    {"q": "late"},
+    {"tag": "late"},
+    {"tag": "late", "q": "late"},
+    {"min_price": 400_000},
 )
 
 
@@ -110,14 +125,18 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Any]]:
 
 @pytest.fixture
 def cost(app: FastAPI, client: AsyncClient, asked: list[tuple[Any, Any]]) -> CostOf:
-    """Ask for a list, and return what its statement costs."""
+    """Ask for a list, and return what its statements cost together."""
 
     async def cost_of(path: str, **query: Any) -> Cost:
         asked.clear()
         answer = await client.get(path, params=query)
         assert answer.status_code == 200, answer.text
-        ((statement, parameters),) = asked
-        return await explained(app.state.resources, statement, parameters)
+        costs = [await explained(app.state.resources, *each) for each in list(asked)]
+        return Cost(
+            sum(each.rows for each in costs),
+            sum(each.blocks for each in costs),
+            [scan for each in costs for scan in each.scans],
+        )
 
     return cost_of
 
@@ -217,6 +236,20 @@ async def test_what_little_is_on_sale_is_found_without_looking_at_the_rest(
     for sort in SORTS:
         found = await cost("/api/v2/items", sort=sort, on_sale="true")
         assert found.rows <= FEW, (sort, found)
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+async def test_what_comes_late_in_the_order_is_found_without_reading_all_before_it(
+    app: FastAPI, cost: CostOf, version: str
+) -> None:
+    async with app.state.resources.db.transaction() as connection:
+        await connection.exec_driver_sql(_MAKE_LATE)
+    async with app.state.resources.db.transaction() as connection:
+        await connection.exec_driver_sql("ANALYZE items")
+    for query in _LATE_QUERIES:
+        for sort in ("id", "-created_at"):
+            found = await cost(f"/api/{version}/items", sort=sort, **query)
+            assert found.rows <= 10 * _LATE, (query, sort, found)
 
 
 async def test_a_scan_of_all_would_be_noticed(app: FastAPI, cost: CostOf) -> None:

@@ -21,7 +21,6 @@ EXAMPLES = 10  # of each kind, per operation; `make test-system` tries many more
 BEYOND_SCHEMA = {"positive_data_acceptance", "missing_required_header", "ignored_auth"}
 
 
-@pytest.mark.parametrize("version", ["v1", "v2"])
 @pytest.mark.parametrize("name", sorted(set(RULES) - UNCALLED))
 async def test_an_operation_keeps_its_schema(
     server: LiveServer, client: AsyncClient, app: FastAPI, version: str, name: str

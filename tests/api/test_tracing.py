@@ -10,18 +10,20 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI
+from sqlalchemy import text
 
 from app.main import _log_context
 from app.observability.logging import JsonLines
 from tests import receivers
 from tests.api.hooks import hooked
+from tests.api.imports import NDJSON, ndjson
 from tests.backends import ROOT
 from tests.conftest import MakeApp, MakeClient, MakeSettings
 from tests.factories import create_item, new_user, register
@@ -146,6 +148,88 @@ async def test_a_webhook_lets_its_receiver_go_on_with_the_trace(
     assert (version, int(flags, 16) & 1) == ("00", 1)
     spans = await trace_of(traced, receiver, trace_id, "webhook POST")
     assert [each.name for each in spans if each.span_id == span_id] == ["webhook POST"]
+
+
+def named(spans: Sequence[Span], name: str) -> Span:
+    """Return the one span of a name."""
+    (found,) = (each for each in spans if each.name == name)
+    return found
+
+
+@pytest.mark.parametrize("has_key", [False, True], ids=["one-statement", "transaction"])
+async def test_one_trace_leads_from_a_write_to_its_event_and_its_webhook(
+    traced: FastAPI, traced_client: httpx.AsyncClient, receiver: Receiver, has_key: bool
+) -> None:
+    user = await new_user(traced_client)
+    trace_id, headers = parent()
+    if has_key:
+        headers["Idempotency-Key"] = trace_id
+    async with (
+        receivers.receiving() as endpoint,
+        hooked(traced_client, user, endpoint, "item.created") as hook,
+    ):
+        body = {"name": "Lamp", "price": "12.00"}
+        await traced_client.post("/api/v1/items", json=body, headers=user.headers | headers)
+        (got,) = await receivers.until(lambda: endpoint.got)
+        await hook.settled("succeeded")
+    wanted = ("POST /api/v1/items", "INSERT items", "events deliver", "webhook POST")
+    spans = await trace_of(traced, receiver, trace_id, *wanted)
+    server = named(spans, "POST /api/v1/items")
+    assert server.parent_id == PARENT_ID
+    assert {named(spans, name).parent_id for name in wanted[1:]} == {server.span_id}
+    assert got.headers["traceparent"] == f"00-{trace_id}-{named(spans, 'webhook POST').span_id}-01"
+
+
+async def test_one_trace_leads_from_a_request_over_its_job_to_the_webhook_of_it(
+    traced: FastAPI, traced_client: httpx.AsyncClient, receiver: Receiver
+) -> None:
+    user = await new_user(traced_client)
+    trace_id, headers = parent()
+    async with (
+        receivers.receiving() as endpoint,
+        hooked(traced_client, user, endpoint, "item.created") as hook,
+    ):
+        client_headers = user.headers | headers | {"Content-Type": NDJSON}
+        answer = await traced_client.post(
+            "/api/v1/items/import",
+            content=ndjson({"name": "Lamp", "price": "12.00"}),
+            headers=client_headers,
+        )
+        assert answer.status_code == 202
+        (got,) = await receivers.until(lambda: endpoint.got)
+        await hook.settled("succeeded")
+    wanted = ("POST /api/v1/items/import", "job items.import", "events deliver", "webhook POST")
+    spans = await trace_of(traced, receiver, trace_id, *wanted)
+    job = named(spans, "job items.import")
+    assert job.parent_id == named(spans, "POST /api/v1/items/import").span_id
+    assert {each.parent_id for each in spans if each.name == "events deliver"} == {job.span_id}
+    assert named(spans, "webhook POST").parent_id == job.span_id
+    assert got.headers["traceparent"].split("-")[1] == trace_id
+
+
+async def test_an_export_shows_its_snapshot_and_what_is_read_in_it(
+    traced: FastAPI, traced_client: httpx.AsyncClient, receiver: Receiver
+) -> None:
+    await create_item(traced_client, await new_user(traced_client))
+    trace_id, headers = parent()
+    answer = await traced_client.get("/api/v1/items/export", headers=headers)
+    assert answer.status_code == 200
+    spans = await trace_of(traced, receiver, trace_id, "GET /api/v1/items/export", "snapshot")
+    server = named(spans, "GET /api/v1/items/export")
+    assert named(spans, "snapshot").parent_id == server.span_id
+    assert named(spans, "SELECT items").parent_id == server.span_id
+
+
+async def test_without_a_collector_an_event_keeps_no_trace(
+    app: FastAPI, client: httpx.AsyncClient
+) -> None:
+    item = await create_item(client, await new_user(client))
+    async with app.state.resources.db.read() as connection:
+        statement = text(
+            "SELECT traceparent FROM events WHERE subject_id = :id AND kind = 'item.created'"
+        )
+        found = (await connection.execute(statement, {"id": item["id"]})).scalars().all()
+    assert found == [None]
 
 
 @pytest.mark.only("production")

@@ -1,6 +1,7 @@
 """`WS /ws`: who gets in, what they receive, and when they are shown out."""
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -300,8 +301,6 @@ async def test_a_token_that_runs_out_closes_unless_renewed(
     tokens = await new_user(client)
     app = await make_app()
     authenticator = app.state.resources.authenticator
-    import time
-
     monkeypatch.setattr(authenticator, "expires_at", lambda _token: time.time() + 0.5)
     async with serving(app) as server:
         async with listening(server, tokens) as live:
@@ -319,6 +318,19 @@ async def test_a_renewal_cannot_change_who_it_is(server: LiveServer, client: Asy
     async with listening(server, one) as live:
         answer = await live.ask(action="authenticate", token=other.access)
         assert answer["error_code"] == "INVALID_TOKEN"
+
+
+async def test_another_s_token_does_not_prolong_a_socket(
+    make_app: MakeApp, client: AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = await new_user(client), await new_user(client)
+    app = await make_app()
+    ends = {one.access: time.time() + 2, other.access: time.time() + 60}
+    monkeypatch.setattr(app.state.resources.authenticator, "expires_at", ends.get)
+    async with serving(app) as server, listening(server, one) as live:
+        answer = await live.ask(action="authenticate", token=other.access)
+        assert answer["error_code"] == "INVALID_TOKEN"
+        assert await live.close_code() == 1008
 
 
 async def test_a_slow_reader_is_closed_and_harms_nobody(
@@ -373,3 +385,55 @@ async def test_everything_reaches_every_worker(make_app: MakeApp, client: AsyncC
         assert message["data"] == "psst"
         await client.post("/api/v1/auth/logout", headers=other.headers)
         assert await second.close_code() == 1008
+
+
+async def test_a_user_has_so_many_sockets_and_others_their_own(
+    make_app: MakeApp, client: AsyncClient
+) -> None:
+    one, other = await new_user(client), await new_user(client)
+    app = await make_app(websocket_connections_per_user=2)
+    async with serving(app) as server, listening(server, one):
+        async with listening(server, one):
+            async with socket(server, one) as live:
+                assert await live.close_code() == 1013
+            async with listening(server, other):
+                pass
+        await forgotten(app, one.account.id, but=1)
+        async with listening(server, one):
+            pass
+
+
+async def test_an_address_has_so_many_sockets_whoever_has_signed_in(
+    make_app: MakeApp, client: AsyncClient
+) -> None:
+    tokens = await new_user(client)
+    app = await make_app(websocket_connections_per_address=2)
+    crowded = {"X-Forwarded-For": "203.0.113.7"}
+    async with serving(app) as server, socket(server, headers=crowded):  # who it is, is not said
+        async with socket(server, tokens, headers=crowded) as live:
+            assert (await live.receive())["type"] == "welcome"
+            async with socket(server, tokens, headers=crowded) as late:
+                assert await late.close_code() == 1013
+            async with socket(server, tokens, headers={"X-Forwarded-For": "203.0.113.8"}) as live:
+                assert (await live.receive())["type"] == "welcome"
+        await forgotten(app, tokens.account.id)
+        async with socket(server, tokens, headers=crowded) as live:
+            assert (await live.receive())["type"] == "welcome"
+
+
+async def test_a_socket_has_so_many_channels(make_app: MakeApp, client: AsyncClient) -> None:
+    tokens = await new_user(client)
+    app = await make_app(websocket_messages_per_second=1000)
+    async with serving(app) as server, listening(server, tokens) as live:
+        for number in range(100):
+            await live.send(action="subscribe", channel=f"room:{tokens.account.id}-{number}")
+            await live.until("subscribed")
+        refused = await live.ask(action="subscribe", channel="items")
+        assert refused["error_code"] == "TOO_MANY_CHANNELS"
+
+
+async def forgotten(app: FastAPI, user_id: int, *, but: int = 0) -> None:
+    """Wait until the service has seen a user's sockets close."""
+    async with asyncio.timeout(5):
+        while app.state.resources.hub.connections_of(user_id) > but:
+            await asyncio.sleep(0.01)

@@ -15,7 +15,6 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack
-from pathlib import Path
 
 import asyncpg
 import httpx
@@ -27,8 +26,6 @@ from tests.factories import Tokens, expect, new_user
 from tests.processes import Service, gunicorn
 from tests.services import start_postgres, start_redis
 
-_PAGE = Path("docs/performance.md")
-_BEGIN, _END = "<!-- bulk: begin -->", "<!-- bulk: end -->"
 _ITEMS = """
     SELECT id, owner_id, name, description, price_cents, discount_basis_points, tags, visibility,
            display_name, metadata, version, created_at, updated_at, deleted_at
@@ -96,9 +93,7 @@ def main() -> None:
     text = f"Measured {report.machine(load, servers())}\n\n{table}"
     print(text)
     if options.write:
-        page = _PAGE.read_text(encoding="utf-8")
-        before, after = page.split(_BEGIN)[0], page.split(_END)[1]
-        _PAGE.write_text(f"{before}{_BEGIN}\n{text}\n{_END}{after}", encoding="utf-8")
+        report.write(text, "bulk")
 
 
 async def _measure(service: Service, url: str, count: int) -> str:

@@ -1,7 +1,8 @@
 """The floors that the service is measured against: the least that the same stack can do.
 
-`hello` is raw ASGI, `bare` is FastAPI with an asyncpg pool and response models and nothing else: no
-sign-in, no limits, no metrics, no log. Its `/trivial` is FastAPI's smallest JSON.
+`hello` is raw ASGI, `broadcast` that with WebSockets. `bare` is FastAPI with an asyncpg pool and
+response models and nothing else: no sign-in, no limits, no metrics, no log. Its `/trivial` is
+FastAPI's smallest JSON.
 """
 
 from collections.abc import AsyncIterator
@@ -40,6 +41,26 @@ async def hello(scope: Scope, receive: Receive, send: Send) -> None:
     headers = [(b"content-type", b"text/plain"), (b"content-length", b"5")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b"hello"})
+
+
+_sockets: set[Send] = set()
+
+
+async def broadcast(scope: Scope, receive: Receive, send: Send) -> None:
+    """Send the body of any request to every WebSocket, one after the other: the floor of events."""
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.send", "text": '{"type":"subscribed"}'})
+        _sockets.add(send)
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+        _sockets.discard(send)
+        return
+    if scope["type"] == "http":
+        message = {"type": "websocket.send", "text": (await receive())["body"].decode()}
+        for each in tuple(_sockets):
+            await each(message)
+    await hello(scope, receive, send)
 
 
 @asynccontextmanager

@@ -12,7 +12,6 @@ from tests.bench.cases import Case
 from tests.bench.measure import Round, Sample
 
 _PAGE = Path("docs/performance.md")
-_BEGIN, _END = "<!-- bench: begin -->", "<!-- bench: end -->"
 
 
 def table(cases: Sequence[Case], rounds: Mapping[str, list[Round]]) -> str:
@@ -53,11 +52,12 @@ def machine(load: float, servers: Sequence[str]) -> str:
     )
 
 
-def write(text: str) -> None:
-    """Put the figures into the page, between its two marks."""
+def write(text: str, part: str = "bench") -> None:
+    """Put the figures into the page, between the two marks of a part."""
+    begin, end = f"<!-- {part}: begin -->", f"<!-- {part}: end -->"
     page = _PAGE.read_text(encoding="utf-8")
-    before, after = page.split(_BEGIN)[0], page.split(_END)[1]
-    _PAGE.write_text(f"{before}{_BEGIN}\n{text}\n{_END}{after}", encoding="utf-8")
+    before, after = page.split(begin)[0], page.split(end)[1]
+    _PAGE.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
 
 
 def _median(samples: Sequence[Sample], name: str) -> float:

@@ -20,7 +20,7 @@ def idle_memory(service: Service) -> float:
 
 
 async def _idle_memory(service: Service) -> float:
-    tokens = [_sign_in(service, number) for number in range(1, _USERS + 1)]
+    tokens = [sign_in(service, number) for number in range(1, _USERS + 1)]
     warm_up = [await _open(service, tokens[0]) for _ in range(20)]
     before = sum(service.memory())
     opened = [await _open(service, tokens[number % _USERS]) for number in range(_SOCKETS)]
@@ -43,7 +43,8 @@ async def _open(service: Service, token: str) -> ClientConnection:
     return live
 
 
-def _sign_in(service: Service, number: int) -> str:
+def sign_in(service: Service, number: int) -> str:
+    """Return an access token of a seeded account."""
     form = urllib.parse.urlencode({"username": f"seed{number}", "password": PASSWORD}).encode()
     url = f"http://127.0.0.1:{service.port}/api/v1/auth/token"
     with urllib.request.urlopen(url, form) as answer:

@@ -35,6 +35,17 @@ class Stand:
 
 def build(stack: ExitStack) -> Stand:
     """Start everything, and let the stack end it."""
+    environment = seeded(stack)
+    return Stand(
+        ours=stack.enter_context(gunicorn("kingpost", "app.main:app", environment)),
+        bare=stack.enter_context(gunicorn("bare", "tests.bench.floor:bare", environment)),
+        hello=stack.enter_context(gunicorn("hello", "tests.bench.floor:hello", environment)),
+        environment=environment,
+    )
+
+
+def seeded(stack: ExitStack) -> dict[str, str]:
+    """Start PostgreSQL and Redis, fill them, and return the variables of a production on them."""
     postgres, redis = start_postgres(), start_redis()
     stack.callback(postgres.stop)
     stack.callback(redis.stop)
@@ -56,12 +67,7 @@ def build(stack: ExitStack) -> Stand:
             check=True,
             stdout=subprocess.DEVNULL,
         )
-    return Stand(
-        ours=stack.enter_context(gunicorn("kingpost", "app.main:app", environment)),
-        bare=stack.enter_context(gunicorn("bare", "tests.bench.floor:bare", environment)),
-        hello=stack.enter_context(gunicorn("hello", "tests.bench.floor:hello", environment)),
-        environment=environment,
-    )
+    return environment
 
 
 def start_seconds(stand: Stand, *, times: int = 3) -> float:

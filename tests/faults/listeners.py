@@ -14,7 +14,6 @@ from websockets.exceptions import InvalidMessage, InvalidStatus, WebSocketExcept
 from tests.factories import Tokens
 
 PAUSE = 0.05  # seconds before coming back
-TURNS_PER_CONNECTION = 40  # events after which a client moves on, to another worker by chance
 
 
 @dataclass
@@ -25,6 +24,7 @@ class Listener:
     tokens: Tokens
     channels: Sequence[str]
     since: int
+    turns: int  # events after which it moves on, to another worker by chance
     received: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     connections: int = 0
     refusals: list[str] = field(default_factory=list)
@@ -62,7 +62,7 @@ async def _read_stream(listener: Listener, client: httpx.AsyncClient, path: str)
             subject = event["subject"].partition(":")[0]
             listener.received["jobs" if subject == "job" else "items"].append(int(event["id"]))
             read += 1
-            if read == TURNS_PER_CONNECTION:
+            if read == listener.turns:
                 return
 
 
@@ -98,5 +98,5 @@ async def _read_socket(listener: Listener, live: ClientConnection) -> None:
         if message["type"] == "event":
             listener.received[message["channel"]].append(int(message["event"]["id"]))
             read += 1
-            if read == TURNS_PER_CONNECTION:
+            if read == listener.turns:
                 return

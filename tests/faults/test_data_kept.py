@@ -61,19 +61,24 @@ async def test_of_a_hundred_writers_with_one_if_match_one_wins(production: Produ
         assert sorted(statuses) == [200] + [412] * 99
 
 
+@pytest.mark.parametrize(
+    ("rows", "writers"), [(1000, 4), pytest.param(10_000, 20, marks=pytest.mark.system)]
+)
 async def test_pages_by_cursor_skip_and_repeat_nothing_under_writers(
-    production: Production,
+    production: Production, rows: int, writers: int
 ) -> None:
     async with production.client() as client:
         tokens = await new_user(client)
-        operations = [
-            {"op": "create", "item": {"name": f"Kept {number:04}", "price": 1 + number % 7}}
-            for number in range(1000)
-        ]
-        made = await client.post(
-            "/api/v1/items/bulk", json={"operations": operations}, headers=tokens.headers
-        )
-        kept = {result["item"]["id"] for result in expect(made, 200)["results"]}
+        kept: set[int] = set()
+        for start in range(0, rows, 1000):
+            operations = [
+                {"op": "create", "item": {"name": f"Kept {number:05}", "price": 1 + number % 7}}
+                for number in range(start, start + 1000)
+            ]
+            made = await client.post(
+                "/api/v1/items/bulk", json={"operations": operations}, headers=tokens.headers
+            )
+            kept |= {result["item"]["id"] for result in expect(made, 200)["results"]}
         stop = asyncio.Event()
 
         async def write() -> None:
@@ -82,11 +87,11 @@ async def test_pages_by_cursor_skip_and_repeat_nothing_under_writers(
                 await client.delete(f"/api/v1/items/{item['id']}", headers=tokens.headers)
 
         async with asyncio.TaskGroup() as tasks:
-            for _ in range(4):
+            for _ in range(writers):
                 tasks.create_task(write())
             for sort in ("id", "-id", "price", "-name"):
                 seen: list[int] = []
-                url = f"/api/v2/items?owner_id={tokens.account.id}&limit=50&sort={sort}"
+                url = f"/api/v2/items?owner_id={tokens.account.id}&limit={rows // 100}&sort={sort}"
                 while url:
                     answer = await client.get(url)
                     seen += [item["id"] for item in expect(answer, 200)["items"]]

@@ -1,11 +1,11 @@
-"""Every committed change arrives once and in order, whatever dies meanwhile."""
+"""Every committed change arrives once, in order, and where it may, whatever dies meanwhile."""
 
 import asyncio
 import contextlib
 import os
 import random
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Set
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -13,6 +13,7 @@ from datetime import timedelta
 import httpx
 import pytest
 from fastapi import FastAPI
+from redis.asyncio import Redis
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -52,7 +53,8 @@ class Writers:
                     self._note(made)
                     if made.status_code == 201 and self._takes_one():
                         path = f"/api/v1/items/{made.json()['id']}"
-                        self._note(await client.patch(path, json={"price": 2}))
+                        visibility = random.choice(("public", "private"))
+                        self._note(await client.patch(path, json={"visibility": visibility}))
                 except httpx.TransportError:
                     continue
 
@@ -96,11 +98,11 @@ async def written(engine: AsyncEngine, after: int) -> dict[str, list[int]]:
 
 @asynccontextmanager
 async def following(
-    production: Production, tokens: Tokens, *, since: int, of_each: int
+    production: Production, tokens: Tokens, *, since: int, of_each: int, turns: int
 ) -> AsyncIterator[list[Listener]]:
     """Follow by streams and by sockets while the block runs."""
     kinds = [follow for follow in (follow_stream, follow_socket) for _ in range(of_each)]
-    listeners = [Listener(production.url, tokens, CHANNELS, since) for _ in kinds]
+    listeners = [Listener(production.url, tokens, CHANNELS, since, turns) for _ in kinds]
     tasks = [
         asyncio.create_task(follow(listener))
         for follow, listener in zip(kinds, listeners, strict=True)
@@ -114,39 +116,50 @@ async def following(
         assert all(isinstance(result, asyncio.CancelledError) for result in results), results
 
 
-async def disturb(production: Production, kills: int, pause: float) -> None:
-    """Kill workers and lose Redis in turn."""
-    for _ in range(kills):
-        await asyncio.sleep(pause)
+async def disturb(writers: Writers, redis_url: str, times: int) -> None:
+    """Spread over the changes, kill a worker and restart Redis: what that had is lost, too."""
+    all_of_them, production = writers.left, writers.production
+    for number in range(1, times + 1):
+        while writers.left > all_of_them * (1 - number / (times + 1)):
+            await asyncio.sleep(0.02)
         os.kill(random.choice(production.service.workers), signal.SIGKILL)
-        await asyncio.sleep(pause)
+        await asyncio.sleep(0.2)
         production.redis.cut()
-        await asyncio.sleep(pause)
+        async with Redis.from_url(redis_url) as redis:
+            await redis.flushdb()
+        await asyncio.sleep(0.2)
         production.redis.heal()
 
 
 async def all_arrives(
-    production: Production, settings: Settings, *, changes: int, kills: int, pause: float
+    production: Production, settings: Settings, *, changes: int, disturbances: int
 ) -> None:
     """Write, disturb, and compare what each client received with what was committed."""
+    assert settings.redis_url
     engine = create_async_engine(settings.sqlalchemy_url, pool_size=8)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(engine.dispose)
         client = await stack.enter_async_context(production.client())
-        tokens = await new_user(client)
+        tokens, stranger = await new_user(client), await new_user(client)
         await create_item(client, tokens)
+        turns = max(40, changes // 50)
         async with engine.connect() as connection:
             found = await connection.execute(text("SELECT coalesce(max(id), 0) FROM events"))
             since: int = found.scalar_one()
-        follow = following(production, tokens, since=since, of_each=3)
-        listeners = await stack.enter_async_context(follow)
+        listeners, others = [
+            await stack.enter_async_context(
+                following(production, who, since=since, of_each=of_each, turns=turns)
+            )
+            for who, of_each in ((tokens, 3), (stranger, 1))
+        ]
         writers = Writers(production, engine, tokens, left=changes)
+        redis_url = settings.redis_url.get_secret_value()
         async with asyncio.TaskGroup() as tasks:
             for _ in range(4):
                 tasks.create_task(writers.through_the_api())
                 tasks.create_task(writers.beside_it())
-            tasks.create_task(disturb(production, kills, pause))
-        truth = await written(engine, since)
+            tasks.create_task(disturb(writers, redis_url, disturbances))
+        truth, public = await written(engine, since), await public_ones(engine, since)
         with contextlib.suppress(TimeoutError):  # then what is missing is told below
             async with asyncio.timeout(ARRIVAL_SECONDS):
                 while not all(has_all(listener, truth) for listener in listeners):
@@ -157,9 +170,35 @@ async def all_arrives(
         assert listener.refusals == []
         for name in CHANNELS:
             assert listener.received[name] == truth[name], differences(listener, truth)
+    for listener in others:
+        shown = listener.received["items"]
+        assert listener.received["jobs"] == []
+        assert shown == sorted(set(shown))
+        # Of what has turned private since, they saw what was read before that.
+        assert public.still <= set(shown) <= public.once, differences(listener, truth)
     assert set(writers.refused) <= {503}
     assert writers.made <= sum(map(len, truth.values())) <= changes
     assert made == len(truth["items"]) + 1  # and the one from before
+
+
+@dataclass(frozen=True)
+class PublicOnes:
+    """The events that anybody might see when they happened, and those that anybody may see now."""
+
+    once: Set[int]
+    still: Set[int]
+
+
+async def public_ones(engine: AsyncEngine, after: int) -> PublicOnes:
+    """Return the ids of what strangers may have been shown, and of what they must have been."""
+    statement = text(
+        "SELECT events.id, visibility FROM events JOIN items ON items.id = subject_id "
+        "WHERE events.id > :after AND subject = 'item' AND audience = 'public'"
+    )
+    async with engine.connect() as connection:
+        rows = (await connection.execute(statement, {"after": after})).all()
+    still = {row.id for row in rows if row.visibility == "public"}
+    return PublicOnes({row.id for row in rows}, still)
 
 
 def has_all(listener: Listener, truth: dict[str, list[int]]) -> bool:
@@ -269,6 +308,12 @@ async def test_after_a_quiet_time_a_client_goes_on_where_it_was(
     await restarted.state.resources.hub.check_since(since)
 
 
-async def test_each_change_arrives_once_and_in_order(settings: Settings) -> None:
-    async with producing(settings) as production:
-        await all_arrives(production, settings, changes=400, kills=2, pause=0.2)
+@pytest.mark.parametrize(
+    ("workers", "changes", "disturbances"),
+    [(2, 400, 2), pytest.param(4, 10_000, 8, marks=pytest.mark.system)],
+)
+async def test_each_change_arrives_once_and_in_order(
+    settings: Settings, workers: int, changes: int, disturbances: int
+) -> None:
+    async with producing(settings, workers=workers) as production:
+        await all_arrives(production, settings, changes=changes, disturbances=disturbances)

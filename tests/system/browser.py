@@ -14,10 +14,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from playwright.async_api import Browser, ConsoleMessage, Page, Request, async_playwright
+from playwright.async_api import (
+    Browser,
+    ConsoleMessage,
+    Page,
+    Request,
+    async_playwright,
+    expect,
+)
 
 from tests.services import free_port
 
+_PATIENCE = 15_000  # milliseconds; of a busy machine
+expect.set_options(timeout=_PATIENCE)
 _ROOT = Path(__file__).resolve().parents[2]
 _PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 _FLAGS = [
@@ -79,7 +88,7 @@ async def watched_page(browser: Browser, origin: str, **options: Any) -> AsyncIt
     page.on("console", on_console)
     page.on("pageerror", lambda error: watched.errors.append(f"exception: {error}"))
     page.on("request", on_request)
-    page.set_default_timeout(8000)
+    page.set_default_timeout(_PATIENCE)
     try:
         yield watched
     finally:

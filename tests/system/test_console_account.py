@@ -35,6 +35,22 @@ async def to_account(page: Page, username: str) -> None:
     await expect(page.get_by_role("heading", name="Account", exact=True)).to_be_focused()
 
 
+async def set_up_factor(page: Page) -> tuple[str, list[str]]:
+    """Set up a second factor; return its secret and the recovery codes."""
+    await page.get_by_role("button", name="Set up").click()
+    await dialog(page).get_by_label("Your password").fill(PASSWORD)
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("img", name="QR code")).to_be_visible()
+    await page.get_by_text("I cannot scan it").click()
+    secret = (await dialog(page).locator("code").text_content() or "").replace(" ", "")
+    await dialog(page).get_by_label("Code").fill(pyotp.TOTP(secret).now())
+    await page.get_by_role("button", name="Confirm", exact=True).click()
+    codes = (await dialog(page).locator("output").text_content() or "").split()
+    await page.get_by_role("button", name="I have kept it").click()
+    await expect(page.get_by_text("10 recovery codes left")).to_be_visible()
+    return secret, codes
+
+
 async def link_of_mail(service: Service, action: str, to: str) -> str:
     """Wait for a mail to somebody, and return the link in it."""
     for _ in range(200):
@@ -136,20 +152,8 @@ async def test_a_second_factor_is_set_up_and_asked_for(browser: Browser, service
     async with watched_page(browser, service.origin) as watched:
         page = watched.page
         await to_account(page, "hedy")
-        await page.get_by_role("button", name="Set up").click()
-        await dialog(page).get_by_label("Your password").fill(PASSWORD)
-        await page.keyboard.press("Enter")
-        await expect(page.get_by_role("img", name="QR code")).to_be_visible()
-        await page.get_by_text("I cannot scan it").click()
-        secret = await dialog(page).locator("code").text_content()
-        assert secret is not None
-        code = pyotp.TOTP(secret.replace(" ", "")).now()
-        await dialog(page).get_by_label("Code").fill(code)
-        await page.get_by_role("button", name="Confirm", exact=True).click()
-        codes = (await dialog(page).locator("output").text_content() or "").split()
+        _, codes = await set_up_factor(page)
         assert len(codes) == 10
-        await page.get_by_role("button", name="I have kept it").click()
-        await expect(page.get_by_text("10 recovery codes left")).to_be_visible()
         await page.get_by_role("button", name="Sign out", exact=True).click()
         await expect(page.locator("#who")).to_be_hidden()
         await sign_in(page, "hedy")

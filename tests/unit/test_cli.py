@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-import app.cli
 from app.cli import main
+from app.commands import accounts, migrate
 from app.security.passwords import PasswordHasher
 from app.settings import Settings
 from app.version import VERSION
@@ -201,7 +201,7 @@ def test_an_admins_password_is_read_from_a_pipe_and_not_told(
 @pytest.mark.usefixtures("migrated")
 def test_an_admins_password_is_asked_for_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     typed("", monkeypatch, on_a_terminal=True)
-    monkeypatch.setattr(app.cli, "getpass", lambda _: PASSWORD)
+    monkeypatch.setattr(accounts, "getpass", lambda _: PASSWORD)
     assert create_admin("--password-stdin") == 0
     assert password_opens("root", PASSWORD)
 
@@ -259,7 +259,7 @@ def test_ctrl_c_ends_a_command_without_a_traceback(monkeypatch: pytest.MonkeyPat
     def interrupted(_settings: Settings) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(app.cli, "_migrate", interrupted)
+    monkeypatch.setattr(migrate, "migrate", interrupted)
     assert main(["migrate"]) == 130
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from app.scaffolding.fields import Refused
 from app.scaffolding.new_resource import new_resource
+from tests.backends import Foundation
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("app", "migrations", "tests", "pyproject.toml", "alembic.ini", ".mypy_cache")
@@ -36,9 +37,9 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(checkout: Path, *command: str) -> None:
+def run(checkout: Path, *command: str, **variables: str) -> None:
     """Run a tool of the same environment in a checkout; fail with what it said."""
-    plain = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
+    plain = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")} | variables
     done = subprocess.run(
         [Path(sys.executable).parent / command[0], *command[1:]],
         cwd=checkout,
@@ -50,26 +51,29 @@ def run(checkout: Path, *command: str) -> None:
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
 
 
-def test_what_is_written_passes_every_check_and_its_own_tests(checkout: Path) -> None:
+@pytest.mark.long
+def test_what_is_written_passes_every_check_and_its_own_tests(
+    checkout: Path, foundation: Foundation
+) -> None:
     run(checkout, "python", "-m", "app.cli", "new-resource", "purchase_order", *FIELDS)
     run(checkout, "python", "-m", "app.cli", "new-resource", "box")
     run(checkout, "ruff", "format", "--check")
     run(checkout, "ruff", "check")
     run(checkout, "mypy")
     run(checkout, "lint-imports")
-    plain = ("-p", "no:cacheprovider")
     run(
         checkout,
         "pytest",
         "-q",
-        *plain,
+        *("-p", "no:cacheprovider"),
         "tests/unit/test_migrations.py",
         "tests/api/test_purchase_orders.py",
         "tests/api/test_boxes.py",
+        "tests/api/test_openapi.py",
+        "tests/api/test_authorization.py",
+        *("-k", "not test_authorization or purchase-orders or boxes or its_rule or turns_red"),
+        TEST_DATABASE_URL=foundation.postgres_url,
     )
-    ours = "purchase-orders or boxes or has_its_rule or turns_red"
-    run(checkout, "pytest", "-q", *plain, "tests/api/test_authorization.py", "-k", ours)
-    run(checkout, "pytest", "-q", *plain, "tests/api/test_openapi.py")
 
 
 @pytest.fixture

@@ -55,6 +55,7 @@ def test_a_safe_production_is_accepted() -> None:
         ({"secret_key": "change-me-change-me-change-me-change-me"}, "SECRET_KEY"),
         ({"secret_key": "Your-Secret-Key-Of-At-Least-32-Letters"}, "SECRET_KEY"),
         ({"secret_key_previous": "short"}, "SECRET_KEY_PREVIOUS"),
+        ({"secret_key_previous": "changeme" * 5}, "SECRET_KEY_PREVIOUS"),
         ({"database_url": None}, "DATABASE_URL"),
         ({"database_url": "sqlite:///var/kingpost.db"}, "DATABASE_URL"),
         ({"smtp_host": "mail.example.com"}, "PUBLIC_URL"),  # links that lead to localhost

@@ -86,6 +86,7 @@ async def test_asking_for_a_mail_tells_nobody_whether_there_is_an_account(
     assert abs(await share_of_slower(asking(office, path), known, unknown) - 0.5) < _TOLERATED
 
 
+@pytest.mark.costly_hashes
 @pytest.mark.only("production")
 async def test_a_wrong_password_tells_nobody_whether_there_is_an_account(
     make_office: MakeOffice, make_client: MakeClient

@@ -1,19 +1,28 @@
 """The short way to the driver gives what SQLAlchemy's own way gives."""
 
+import asyncio
 from datetime import timedelta
 
+import asyncpg
 import pytest
 from fastapi import FastAPI
 from sqlalchemy import bindparam, insert, select, text
 
 from app.adapters.driver import DirectConnection, fetch
 from app.clock import now
+from app.errors import DatabaseUnavailable
 from app.models.idempotency import idempotency_keys
 from app.models.items import items
 
 pytestmark = pytest.mark.only("production")
 
 _KEYS = select(idempotency_keys).where(idempotency_keys.c.scope == bindparam("scope"))
+_ADD = (
+    insert(idempotency_keys)
+    .values({column.name: bindparam(column.name) for column in idempotency_keys.c})
+    .returning(idempotency_keys.c.key)
+)
+_FAILING = select(text("1 / 0"))
 _SOON = select(bindparam("moment", type_=items.c.created_at.type), bindparam("kept", 7))
 
 
@@ -57,6 +66,13 @@ async def test_both_ways_go_over_one_connection_and_give_it_back(app: FastAPI) -
     assert db.pool_use()[1] == 0
 
 
+async def test_a_note_on_a_connection_stays_with_it_on_either_way(app: FastAPI) -> None:
+    async with app.state.resources.db.read() as connection:
+        connection.info["note"] = 1
+        assert connection._around is None
+        assert connection.sync_connection.info.pop("note") == 1
+
+
 async def test_a_transaction_that_somebody_left_open_is_ended_first(app: FastAPI) -> None:
     db = app.state.resources.db
     async with db.read() as connection:
@@ -65,3 +81,52 @@ async def test_a_transaction_that_somebody_left_open_is_ended_first(app: FastAPI
     async with db.read() as connection:
         assert (await connection.get_raw_connection()).driver_connection is driver
         assert not driver.is_in_transaction()
+
+
+async def test_in_a_transaction_both_ways_see_and_undo_the_same(app: FastAPI) -> None:
+    db = app.state.resources.db
+    row = {"scope": "undone", "fingerprint": "f", "status": 201, "headers": {}, "body": b""}
+
+    async def write_and_fail() -> None:
+        async with db.transaction() as connection:
+            await fetch(connection, _ADD, {**row, "key": "quick", "created_at": now()})
+            slow_row = {**row, "key": "slow", "created_at": now()}
+            await connection.execute(insert(idempotency_keys), slow_row)
+            slow = (await connection.execute(_KEYS, {"scope": "undone"})).all()
+            quick = await fetch(connection, _KEYS, {"scope": "undone"})
+            assert [tuple(each) for each in quick] == [tuple(each) for each in slow]
+            assert {each[1] for each in quick} == {"slow", "quick"}
+            await fetch(connection, _FAILING, {})
+
+    with pytest.raises(asyncpg.DivisionByZeroError):
+        await write_and_fail()  # the quick way first: it begins
+    async with db.read() as connection:
+        assert await fetch(connection, _KEYS, {"scope": "undone"}) == []
+    assert db.pool_use()[1] == 0
+
+
+@pytest.mark.parametrize("has_begun", [True, False])
+async def test_a_connection_lost_in_a_transaction_is_an_outage_and_not_lent_again(
+    app: FastAPI, *, has_begun: bool
+) -> None:
+    db = app.state.resources.db
+    lost: list[object] = []
+
+    async def lose() -> None:
+        async with db.transaction() as connection:
+            driver = (await connection.get_raw_connection()).driver_connection
+            lost.append(driver)
+            if has_begun:
+                await fetch(connection, _KEYS, {"scope": "undone"})
+            async with db.read() as other:
+                end = text(f"SELECT pg_terminate_backend({driver.get_server_pid()})")
+                await other.execute(end)
+            await fetch(connection, _KEYS, {"scope": "undone"})
+
+    with pytest.raises(DatabaseUnavailable):
+        await lose()
+    async with db.transaction() as connection:
+        assert (await connection.get_raw_connection()).driver_connection not in lost
+    async with asyncio.timeout(10):  # the app's own tasks borrow one now and then
+        while db.pool_use()[1]:
+            await asyncio.sleep(0.01)

@@ -11,6 +11,8 @@ from app.errors import Unavailable
 from app.security.password_rules import common_passwords, weakness
 from app.security.passwords import PasswordHasher
 
+pytestmark = pytest.mark.costly_hashes
+
 
 @pytest.fixture
 def hasher() -> Iterator[PasswordHasher]:
@@ -30,6 +32,16 @@ async def test_a_password_is_verified(hasher: PasswordHasher) -> None:
     assert (await hasher.verify("caf\u00e9", hashed)).ok
     assert not (await hasher.verify("cafe", hashed)).ok
     assert not (await hasher.verify("cafe", None)).ok
+
+
+async def test_what_stands_in_for_no_account_is_a_hash_of_the_same_cost(
+    hasher: PasswordHasher,
+) -> None:
+    real, stand_in = await hasher.hash("correct horse"), hasher._dummy
+    assert stand_in.split("$")[:4] == real.split("$")[:4]
+    assert [len(part) for part in stand_in.split("$")] == [len(p) for p in real.split("$")]
+    assert not (await hasher.verify("", stand_in)).ok
+    assert (await hasher.verify("correct horse", real)).ok
 
 
 @pytest.mark.parametrize("damaged", ["", "x", "$argon2id$", "$2b$12$abc", "$argon2id$v=19$m=1$a$b"])
