@@ -258,7 +258,11 @@ async def read_thumbnail(
     """Get the small picture of an image, made in the background soon after its upload."""
     file, picture = await resources.files.thumbnail(file_id, viewer)
     tag = f"{file.sha256}-{SIDE}"
-    headers = {"ETag": f'"{tag}"', "Cache-Control": "private, max-age=3600"}
+    headers = {
+        "ETag": f'"{tag}"',
+        "Cache-Control": "private, max-age=3600",
+        "Vary": "Authorization, X-API-Key",  # who signs in next in this browser is another
+    }
     if is_known(tag):
         return Response(status_code=304, headers=headers)
     return Response(picture, headers=headers, media_type=MEDIA_TYPE)

@@ -59,6 +59,7 @@ async def test_an_image_gets_a_small_picture(client: AsyncClient, kind: str) -> 
     answer = await client.get(url, headers=owner.headers)
     assert answer.headers["content-type"] == "image/webp"
     assert answer.headers["cache-control"] == "private, max-age=3600"
+    assert "authorization, x-api-key" in answer.headers["vary"].lower()
     small = Image.open(io.BytesIO(answer.content))
     assert small.size == (320, 160)
     known = {**owner.headers, "If-None-Match": answer.headers["etag"]}

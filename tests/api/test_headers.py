@@ -54,9 +54,21 @@ async def test_every_request_has_an_id_of_its_own(client: AsyncClient) -> None:
 
 async def test_signed_in_answers_are_kept_by_nobody(client: AsyncClient) -> None:
     tokens = await new_user(client)
-    for path in ("/api/v1/users/me", "/api/v1/items", "/api/v1/auth/sessions"):
-        answer = await client.get(path, headers=tokens.headers)
-        assert answer.headers["cache-control"] in ("no-store", "private, no-cache")
+    item = await create_item(client, tokens)
+    own = {"{item_id}": str(item["id"]), "{user_id}": str(tokens.account.id)}
+    document = expect(await client.get("/openapi.json"), 200)
+    asked = 0
+    for path, operations in document["paths"].items():
+        if "get" not in operations or path.endswith(("/events", "/jwks.json")):
+            continue
+        url = path
+        for name, value in own.items():
+            url = url.replace(name, value)
+        answer = await client.get(url, headers=tokens.headers)
+        kept = answer.headers["cache-control"]
+        assert "no-store" in kept or kept == "private, no-cache", f"{path}: {kept}"
+        asked += answer.status_code == 200
+    assert asked > 15
 
 
 async def test_pages_of_named_origins_may_call(make_app: MakeApp, make_client: MakeClient) -> None:
