@@ -9,12 +9,23 @@ from typing import Any
 import uvicorn
 from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.frames import Frame
+from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
+from websockets.protocol import State
 
 from app.mailbox import Mailbox
 
 MAX_MESSAGE = 64 * 1024  # bytes of a WebSocket message
+_MOST_UNREAD = 2**20  # bytes; what the app sends waits long before that, so these are pongs
+
+
+class PreparedText(str):
+    """The text of a message to many, made into a frame once; a server's frames are not masked."""
+
+    __slots__ = ("wire",)
+
+    def __init__(self, text: str) -> None:
+        self.wire = Frame(Opcode.TEXT, text.encode()).serialize(mask=False)
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
@@ -57,7 +68,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def handle_ping(self) -> None:
         """Answer a ping; one who does not read the pongs would be given them without end."""
         super().handle_ping()
-        if not self.writable.is_set():
+        if self.transport.get_write_buffer_size() > _MOST_UNREAD:
             self.transport.abort()
 
     def handle_close(self, event: Frame) -> None:
@@ -72,14 +83,24 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     async def send(self, message: ASGISendEvent) -> None:
         """Send a message of the app; a close frame is not held back by what is unread."""
-        if message["type"] != "websocket.close":
-            await super().send(message)
-            if message["type"] == "websocket.accept":
-                del self.request, self.response  # the scope has all of it that is needed
+        text = message.get("text")
+        if type(text) is PreparedText:
+            await self._send_prepared(text, message)
             return
-        self.writable.set()
+        if message["type"] == "websocket.close":
+            self.writable.set()
         await super().send(message)
-        self._abort_when_late()
+        if message["type"] == "websocket.accept":
+            del self.request, self.response  # the scope has all of it that is needed
+        elif message["type"] == "websocket.close":
+            self._abort_when_late()
+
+    async def _send_prepared(self, text: PreparedText, message: ASGISendEvent) -> None:
+        await self.writable.wait()
+        if self.conn.state is State.OPEN and not (self.disconnected or self.close_sent):
+            self.transport.write(text.wire)
+        else:  # which knows what to raise
+            await super().send(message)
 
     def keepalive_timeout(self) -> None:
         """End a connection whose pong did not come."""

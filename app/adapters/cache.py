@@ -2,7 +2,7 @@
 
 Only what is the same for everyone may be put in here, so a key names everything that the answer
 depends on. fastapi-cache2's decorator is not used: it leaks between users, stores per worker
-ETags, and lets thirty misses compute thirty times. Its backends and coder interface are.
+ETags, and lets thirty misses compute thirty times. Its backends are.
 
 One round trip reads an entry and its namespace's version; an entry of another version is a miss.
 So forgetting a namespace is one write, and nothing that was computed before it can come back.
@@ -17,8 +17,6 @@ from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Literal, NamedTuple, TypeVar
-
-from fastapi_cache.coder import Coder
 
 from app.adapters.cache_backends import Backend, RedisBackend
 from app.adapters.redis import RedisAway, RedisLink
@@ -44,7 +42,7 @@ def entity_tag(body: bytes) -> str:
     return f'"{hashlib.blake2b(body, digest_size=16).hexdigest()}"'
 
 
-class EntryCoder(Coder):
+class EntryCoder:
     """Entries as `etag, newline, body`: nothing is executed or trusted when read (never pickle)."""
 
     @classmethod

@@ -331,7 +331,9 @@ class RateLimiter:
         now = time.monotonic()
         earlier = self._leases.get(whose)
         left = earlier.left_for(windows, now) if earlier else 0
-        latest = _Lease(windows, granted, granted + left, now)
+        # Who asked for one beside the one who took many does not make the next taking small.
+        taken = granted if is_taking or earlier is None else max(granted, earlier.taken)
+        latest = _Lease(windows, taken, granted + left, now)
         self._remember(whose, latest)
         counted = latest.use(now)
         return counted is not None, counted or windows

@@ -25,6 +25,7 @@ from app.models.events import Event, EventKind
 from app.observability.metrics import Metrics
 from app.repositories.events import EventRepository
 from app.security.principal import Principal
+from app.server import PreparedText
 from app.services.authentication import Authenticator
 from app.settings import Settings
 
@@ -191,7 +192,8 @@ class Hub:
                 continue
             frame = frames.get(subscriber.render)
             if frame is None:
-                frame = frames[subscriber.render] = subscriber.render(channel, event)
+                frame = PreparedText(subscriber.render(channel, event))
+                frames[subscriber.render] = frame
             subscriber.offer(frame)
 
     async def publish(self, channel: str, sender: Principal, data: Any) -> None:
@@ -345,7 +347,7 @@ class Hub:
                 "from": message["from"],
                 "data": message["data"],
             }
-        text = _compact(frame)
+        text = PreparedText(_compact(frame))
         for subscriber in tuple(receivers):
             subscriber.offer(text)
 

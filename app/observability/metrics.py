@@ -55,6 +55,7 @@ class Metrics:
         self.socket_messages = Counter(
             "websocket_messages", "WebSocket messages.", ["direction"], registry=registry
         )
+        self.socket_messages_out = self.socket_messages.labels("out")
         self.events_delivered = Counter(
             "events_read", "Events read from the outbox.", registry=registry
         )

@@ -24,6 +24,7 @@ router = APIRouter()
 MAX_CHANNELS = 100
 MAX_DEPTH = 32
 _AUTHENTICATE_WITHIN = 5.0  # seconds
+_LOOK_AGAIN = 3600.0  # seconds
 _STRIKES = 20  # more refused messages than good ones, and a client that is too fast is closed
 UNSUPPORTED_DATA, MESSAGE_TOO_BIG = 1003, 1009
 
@@ -78,6 +79,7 @@ class Connection:
         self._resources = resources
         self._hub = resources.hub
         self._expires_at = float("inf")  # seconds since the epoch
+        self._expiry: asyncio.TimerHandle | None = None
         self._bucket = TokenBucket(resources.settings.websocket_messages_per_second)
         self._strikes = 0
 
@@ -92,6 +94,7 @@ class Connection:
         if not self._hub.is_ready or self._hub.connections_of(principal.user_id) >= most:
             raise Closed(TRY_AGAIN_LATER)
         self._subscriber = self._hub.connect(principal)
+        self._end_with_token()
         self._welcome(principal)
         writer = asyncio.create_task(self._write())
         reader = asyncio.create_task(self._read())
@@ -109,6 +112,8 @@ class Connection:
             for task in (writer, reader):
                 task.cancel()
             await asyncio.gather(writer, reader, return_exceptions=True)
+            if self._expiry is not None:
+                self._expiry.cancel()
             await self._hub.disconnect(self._subscriber)
 
     def _welcome(self, principal: Principal) -> None:
@@ -149,22 +154,25 @@ class Connection:
         self._expires_at = authenticator.expires_at(token) or 0
         return principal
 
+    def _end_with_token(self) -> None:
+        """Cut the connection off when the token runs out, and until then look again now and then.
+
+        The loop's clock and that of the token may go apart, while the machine sleeps for one.
+        """
+        if self._expiry is not None:
+            self._expiry.cancel()
+        remaining = min(self._expires_at - time.time(), _LOOK_AGAIN)
+        if remaining <= 0:
+            self._subscriber.cut_off(POLICY_VIOLATION)
+        else:
+            loop = asyncio.get_running_loop()
+            self._expiry = loop.call_later(remaining, self._end_with_token)
+
     async def _write(self) -> None:
-        waiting = self._subscriber.waiting
-        while True:
-            remaining = min(self._expires_at - time.time(), 3600.0)
-            if remaining <= 0:
-                raise Closed(POLICY_VIOLATION)
-            # Not wait_for: before Python 3.12 it can swallow a cancellation.
-            try:
-                async with asyncio.timeout(remaining):
-                    frame = await waiting.get()
-            except TimeoutError:
-                continue
-            if frame is None:
-                return
+        waiting, sent = self._subscriber.waiting, self._resources.metrics.socket_messages_out
+        while (frame := await waiting.get()) is not None:
             await self._websocket.send_text(frame)
-            self._resources.metrics.socket_messages.labels("out").inc()
+            sent.inc()
 
     async def _read(self) -> None:
         while True:
@@ -263,11 +271,13 @@ class Connection:
         await self._hub.direct(to, self._principal, message.get("data"))
 
     async def _renew(self, message: dict[str, Any]) -> None:
-        before = self._principal
+        before, expires_at = self._principal, self._expires_at
         principal = await self._accept_token(_text(message, "token"))
         if principal.user_id != before.user_id:
+            self._expires_at = expires_at
             raise InvalidToken("The token is another user's")
         self._hub.become(self._subscriber, principal)
+        self._end_with_token()
         self._send(type="authenticated", user_id=principal.user_id)
 
     @property

@@ -24,4 +24,6 @@ async def test_an_event_is_made_into_a_frame_once_for_all_who_have_it(app: FastA
     for subscriber in everyone:
         await hub.disconnect(subscriber)
     assert len(made) == 1
-    assert all(frame is made[0] for frame in frames)
+    assert frames[0] == made[0]
+    assert all(frame is frames[0] for frame in frames)  # and so are the bytes on the wire
+    assert frames[0].wire.endswith(made[0].encode())

@@ -1,6 +1,7 @@
 """`WS /ws`: who gets in, what they receive, and when they are shown out."""
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -300,8 +301,6 @@ async def test_a_token_that_runs_out_closes_unless_renewed(
     tokens = await new_user(client)
     app = await make_app()
     authenticator = app.state.resources.authenticator
-    import time
-
     monkeypatch.setattr(authenticator, "expires_at", lambda _token: time.time() + 0.5)
     async with serving(app) as server:
         async with listening(server, tokens) as live:
@@ -319,6 +318,19 @@ async def test_a_renewal_cannot_change_who_it_is(server: LiveServer, client: Asy
     async with listening(server, one) as live:
         answer = await live.ask(action="authenticate", token=other.access)
         assert answer["error_code"] == "INVALID_TOKEN"
+
+
+async def test_another_s_token_does_not_prolong_a_socket(
+    make_app: MakeApp, client: AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = await new_user(client), await new_user(client)
+    app = await make_app()
+    ends = {one.access: time.time() + 2, other.access: time.time() + 60}
+    monkeypatch.setattr(app.state.resources.authenticator, "expires_at", ends.get)
+    async with serving(app) as server, listening(server, one) as live:
+        answer = await live.ask(action="authenticate", token=other.access)
+        assert answer["error_code"] == "INVALID_TOKEN"
+        assert await live.close_code() == 1008
 
 
 async def test_a_slow_reader_is_closed_and_harms_nobody(

@@ -41,6 +41,7 @@ class Stack:
     http_port: int
     https_port: int
     grafana_port: int
+    development_port: int
 
     def compose(self, *arguments: str, timeout: float = _UP_SECONDS) -> str:
         """Run a command of Compose on the shipped file."""
@@ -48,6 +49,7 @@ class Stack:
             "HTTP_PORT": str(self.http_port),
             "HTTPS_PORT": str(self.https_port),
             "GRAFANA_PORT": str(self.grafana_port),
+            "PORT": str(self.development_port),
         }
         command = ["docker", "compose", "--project-name", PROJECT, "--profile", "monitoring"]
         return run([*command, *arguments], folder=self.folder, timeout=timeout, **ports)
@@ -114,7 +116,7 @@ def compose_stack(folder: Path, services: Sequence[str]) -> Iterator[Stack]:
         else:
             shutil.copy(source, folder / name)
     run(["sh", "docker/make-secrets.sh"], folder=folder)
-    stack = Stack(folder, free_port(), free_port(), free_port())
+    stack = Stack(folder, *(free_port() for _ in range(4)))
     try:
         stack.build()
         stack.up(*services)

@@ -19,7 +19,7 @@ async def another_tab(watched: Watched) -> Page:
 
 async def end_every_session(page: Page, username: str) -> None:
     """End them from elsewhere, as somebody does whose device was stolen."""
-    form = {"username": username, "password": PASSWORD}
+    form: dict[str, str | float | bool] = {"username": username, "password": PASSWORD}
     pair = await (await page.request.post("/api/v2/auth/token", form=form)).json()
     headers = {"Authorization": f"Bearer {pair['access_token']}"}
     assert (await page.request.post("/api/v2/auth/logout-all", headers=headers)).ok

@@ -1,7 +1,7 @@
 """Webhooks in the console, against a receiver that verifies what it gets, in a real Chromium."""
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from playwright.async_api import Browser, Page, expect
@@ -66,7 +66,7 @@ async def test_one_that_failed_is_sent_again_and_a_time_is_replayed(
         await dialog(page).get_by_role("button", name="Send a time again").click()
         await page.get_by_role("button", name="Send again", exact=True).last.click()
         await expect(dialog(page).last.get_by_role("alert")).to_have_text("Say from when.")
-        since = (datetime.now() - timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M")
+        since = (datetime.now(UTC).astimezone() - timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M")
         await dialog(page).last.get_by_label("From").fill(since)
         await page.get_by_role("button", name="Send again", exact=True).last.click()
         await expect(page.get_by_text("1 message is sent again.")).to_be_visible()

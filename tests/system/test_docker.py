@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -81,7 +80,8 @@ def test_everything_is_healthy_once_compose_has_waited(stack: Stack) -> None:
         for container in stack.containers(service):
             assert is_healthy(container), container
     assert len(stack.containers("api")) == 2
-    assert inspect(stack.container("migrate"))["State"]["ExitCode"] == 0
+    migrate = inspect(stack.container("migrate"))
+    assert (migrate["State"]["ExitCode"], migrate["RestartCount"]) == (0, 0)
 
 
 def test_one_image_serves_every_role(stack: Stack) -> None:
@@ -185,20 +185,19 @@ async def test_a_request_in_flight_outlives_docker_stop(stack: Stack) -> None:
                 direct.post("/api/v1/items", content=slowly(), headers=headers)
             )
             await asyncio.sleep(0.5)
-            stop = threading.Thread(target=docker, args=("stop", name))  # by the file's own grace
-            stop.start()
+            stop = asyncio.create_task(asyncio.to_thread(docker, "stop", name))  # its own grace
             async with httpx.AsyncClient(base_url=base) as balancer:
                 draining = await answers(balancer, "/health/ready", status=503, within=5)
             assert draining.json()["status"] == "draining"
             told_to_end.set()
             expect(await request, 201)
-            await asyncio.to_thread(stop.join)
+            await stop
     state = inspect(name)["State"]
+    docker("start", name)
+    until(lambda: is_healthy(name), within=HEALTHY_WITHIN, what=f"{name} is healthy again")
     assert (state["Status"], state["ExitCode"]) == ("exited", 0)
     assert set(load.statuses) == {200}
     assert load.cut_off == 0
-    docker("start", name)
-    until(lambda: is_healthy(name), within=HEALTHY_WITHIN, what=f"{name} is healthy again")
 
 
 @pytest.mark.parametrize(("fault", "mending"), [("pause", "unpause"), ("stop", "start")])
@@ -295,3 +294,19 @@ async def test_grafana_shows_the_dashboards(stack: Stack) -> None:
         answer = await client.get("/api/search", auth=("admin", password))
     shipped = list((ROOT / "docker/grafana/dashboards").glob("*.json"))
     assert len([each for each in answer.json() if each["type"] == "dash-db"]) == len(shipped)
+
+
+async def test_development_reloads_what_was_changed_in_the_checkout(stack: Stack) -> None:
+    files = ("--file", "docker-compose.yml", "--file", "docker/development.yml")
+    stack.compose(*files, "up", "--wait", "--no-build", "api")
+    changed = stack.folder / "app/clock.py"
+    changed.write_text(changed.read_text() + "\nCHANGED = True\n")
+    until(
+        lambda: "'app/clock.py'. Reloading" in stack.compose("logs", "api"),
+        within=30,
+        what="the reloader has seen the change",
+    )
+    url = f"http://localhost:{stack.development_port}"
+    patient = httpx.AsyncHTTPTransport(retries=6)  # it listens again in a moment
+    async with httpx.AsyncClient(base_url=url, transport=patient, timeout=60) as client:
+        expect(await client.get("/api/v1/items"), 200)

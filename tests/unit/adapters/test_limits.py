@@ -123,17 +123,23 @@ async def test_of_many_hits_as_many_count_as_there_is_room_for(link: RedisLink) 
     assert (granted, windows[0].current) == (3, 10)
 
 
-async def test_who_hits_again_and_again_asks_redis_seldom_and_is_told_the_truth(
-    link: RedisLink, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[int] = []
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many hits Redis was asked for, each time."""
+    found: list[int] = []
     shared = SharedWindows.hit
 
     async def counting(self: SharedWindows, *given: Any) -> tuple[int, list[Window]]:
-        asked.append(given[-1])
+        found.append(given[-1])
         return await shared(self, *given)
 
     monkeypatch.setattr(SharedWindows, "hit", counting)
+    return found
+
+
+async def test_who_hits_again_and_again_asks_redis_seldom_and_is_told_the_truth(
+    link: RedisLink, asked: list[int]
+) -> None:
     limiter, limits = RateLimiter(link), parse_limits("6000/hour")
     remaining = [(await limiter.hit("x", limits, "a")).remaining for _ in range(500)]
     assert remaining == list(range(5999, 5499, -1))
@@ -151,6 +157,14 @@ async def test_what_is_taken_ahead_is_not_lost_to_requests_at_once(link: RedisLi
         for decision in await asyncio.gather(*(limiter.hit("x", limits, "a") for _ in range(20)))
     ]
     assert 1900 <= sum(each.allowed for each in decisions) <= 2000
+
+
+async def test_requests_at_once_ask_redis_seldom_too(link: RedisLink, asked: list[int]) -> None:
+    limiter, limits = RateLimiter(link), parse_limits("100000/hour")
+    for _ in range(50):
+        await asyncio.gather(*(limiter.hit("x", limits, "a") for _ in range(10)))
+    assert len(asked) < 250
+    assert max(asked) == MAX_LEASE
 
 
 async def test_processes_that_take_hits_ahead_admit_no_more_than_the_limit(
