@@ -76,7 +76,7 @@ async def test_slow_clients_are_out_within_seconds_and_harm_nobody(
     await attacking
     held = sorted(last_seen[each] - first_seen[each] for each in first_seen)
     assert len(held) >= CONNECTIONS
-    assert held[len(held) // 2] > 3  # they did try
+    assert held[len(held) // 2] > 1  # they did try
     assert held[-1] < 20  # promised: 10, of a machine at rest
     assert set(statuses) == {200}
     assert slowest < 5
