@@ -7,6 +7,7 @@ import asyncio
 
 from alembic import context
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -17,6 +18,14 @@ from app.settings import Settings
 # Full-text and array indexes exist on one database only and are written out in the revisions.
 _WRITTEN_BY_HAND = ("ix_items_search", "ix_items_tags", "items_search")
 _LOCK_KEY = 5_460_111  # any number: two pods that start together migrate one after the other
+
+
+# Whoever waits for a lock has all others wait behind it; and two that wait for each other are found
+# by PostgreSQL after a second, when it may be the service that is refused. So it is us who give up.
+_LOCK_TIMEOUT = "400ms"
+_LOCK_NOT_AVAILABLE = "55P03"
+_TRIES = 100
+_PAUSE_SECONDS = 0.6
 
 
 def include_name(name: str | None, _kind: str, _parents: object) -> bool:
@@ -37,7 +46,7 @@ def run(connection: Connection) -> None:
     )
     with context.begin_transaction():
         if is_postgres:
-            connection.execute(text("SET LOCAL lock_timeout = '5s'"))
+            connection.execute(text(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'"))
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
         context.run_migrations()
 
@@ -48,9 +57,16 @@ async def main() -> None:
     # They run once, so that names would save nothing, and may run through PgBouncer.
     arguments = UNNAMED_STATEMENTS if url.startswith("postgresql") else {}
     engine = create_async_engine(url, poolclass=NullPool, connect_args=dict(arguments))
-    async with engine.connect() as connection:
-        await connection.run_sync(run)
-        await connection.commit()
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            async with engine.connect() as connection:
+                await connection.run_sync(run)
+                await connection.commit()
+            break
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", "") != _LOCK_NOT_AVAILABLE or not tries_left:
+                raise
+            await asyncio.sleep(_PAUSE_SECONDS)
     await engine.dispose()
 
 

@@ -150,3 +150,26 @@ async def test_a_migration_that_is_not_additive_or_locks_for_long_is_noticed(
         assert any(said in failure for failure in seen.failures), seen
     else:
         assert seen.slowest >= LONGEST
+
+
+async def test_a_migration_that_has_to_wait_makes_nobody_wait_behind_it(url: str) -> None:
+    first, *_, last = revisions()
+    run_alembic(command.upgrade, url, first)
+    await run(url, PEOPLE)
+    await run(url, THINGS, rows=10)
+    holder = await asyncpg.connect(url)
+    try:
+        async with old_code(url) as seen:
+            await holder.execute("BEGIN; UPDATE users SET version = 2 WHERE id = 8")
+            migrating = asyncio.create_task(
+                asyncio.to_thread(run_alembic, command.upgrade, url, "head")
+            )
+            await asyncio.sleep(4)
+            assert not migrating.done()
+            await holder.execute("COMMIT")
+            await migrating
+        assert not seen.failures
+        assert seen.slowest < LONGEST
+        assert await holder.fetchval("SELECT version_num FROM alembic_version") == last
+    finally:
+        await holder.close()

@@ -28,7 +28,6 @@ from tests.api.test_production_start import environment
 from tests.backends import Foundation, fresh_database
 from tests.conftest import MakeSettings
 from tests.factories import Tokens, new_user
-from tests.faults import listeners
 from tests.faults.bouncer import pgbouncer
 from tests.faults.conftest import Production, producing
 from tests.faults.listeners import Listener, follow_socket, follow_stream
@@ -229,9 +228,8 @@ _LEFT = """
 
 
 async def test_fifty_clients_do_everything_through_five_connections(
-    settings: Settings, empty_database: str, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, empty_database: str
 ) -> None:
-    monkeypatch.setattr(listeners, "TURNS_PER_CONNECTION", 1000)
     with pgbouncer(empty_database, connections=CONNECTIONS) as url:
         variables = variables_of(url, DATABASE_PGBOUNCER="true")
         assert await asyncio.to_thread(migrate_at_once, settings, variables, processes=3) == []
@@ -270,7 +268,7 @@ async def arrived(listener: Listener, published: list[int]) -> None:
 @contextlib.asynccontextmanager
 async def following(production: Production, tokens: Tokens) -> AsyncIterator[list[Listener]]:
     """Follow the items by two streams and two sockets while the block runs."""
-    clients = [Listener(production.url, tokens, ("items",), 0, turns=500) for _ in range(4)]
+    clients = [Listener(production.url, tokens, ("items",), 0, turns=1000) for _ in range(4)]
     kinds = (follow_stream, follow_stream, follow_socket, follow_socket)
     tasks = [
         asyncio.create_task(follow(listener))
