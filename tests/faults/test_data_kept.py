@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import statistics
 import time
 
 import httpx
@@ -132,12 +133,13 @@ async def test_others_are_served_while_many_sign_in(production: Production) -> N
         signing_in = [
             asyncio.create_task(client.post("/api/v1/auth/token", data=form)) for _ in range(50)
         ]
-        slowest = 0.0
+        waits = []
         while not all(task.done() for task in signing_in):
             asked = time.monotonic()
             assert (await client.get("/health/live")).status_code == 200
-            slowest = max(slowest, time.monotonic() - asked)
+            waits.append(time.monotonic() - asked)
         statuses = {task.result().status_code for task in signing_in}
         assert statuses <= {200, 503}
         assert 200 in statuses
-        assert slowest < 1  # fifty hashes on the loop would hold it for a second
+        # Fifty hashes on the loops would hold each for half a second, and no request goes between.
+        assert statistics.median(waits) < 0.25

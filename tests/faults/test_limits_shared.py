@@ -54,11 +54,9 @@ async def test_over_four_workers_the_limit_is_exact_and_unforgeable(
                     *(ask(n, callers[n % len(callers)]) for n in range(TIMES * LIMIT))
                 )
                 assert set(statuses) <= {200, 429, 503}  # a busy machine may have no connection
-                admitted = len(statuses) - statuses.count(429)
-                if "redis is away" in production.service.log():  # then each worker counts alone
-                    assert admitted <= 4 * LIMIT
-                else:
-                    assert admitted == LIMIT - spent(callers)
+                served, allowed = statuses.count(200), LIMIT - spent(callers)
+                # Who found no connection was told so before being counted, or after.
+                assert served <= allowed <= served + statuses.count(503)
 
 
 def spent(callers: list[dict[str, str]]) -> int:

@@ -63,6 +63,7 @@ async def test_nobody_gets_mail_for_an_account_that_is_not_there_or_not_active(
     office: PostOffice,
 ) -> None:
     gone = await new_user(office.client)
+    assert await office.subjects(gone.account.email) == ["Confirm your e-mail address"]
     assert (await office.client.delete(ME, headers=gone.headers)).status_code == 204
     nobody = f"nobody.{gone.account.email}"
     for email in (nobody, gone.account.email):
