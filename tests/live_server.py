@@ -77,7 +77,8 @@ async def serving(app: FastAPI) -> AsyncIterator[LiveServer]:
         **OPTIONS,
     )
     server = _Server(config)
-    with socket.socket() as listener:
+    # By this number asyncio knows that small frames are not to wait for one another (TCP_NODELAY).
+    with socket.socket(proto=socket.IPPROTO_TCP) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", 0))
         task = asyncio.create_task(server.serve(sockets=[listener]))

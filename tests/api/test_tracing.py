@@ -24,7 +24,7 @@ from app.observability.logging import JsonLines
 from tests import receivers
 from tests.api.hooks import hooked
 from tests.api.imports import NDJSON, ndjson
-from tests.backends import ROOT
+from tests.backends import ROOT, Place
 from tests.conftest import MakeApp, MakeClient, MakeSettings
 from tests.factories import create_item, new_user, register
 from tests.live_server import running
@@ -42,7 +42,8 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture
-async def traced(receiver: Receiver, make_app: MakeApp) -> FastAPI:
+async def traced(receiver: Receiver, clean_database: Place, make_app: MakeApp) -> FastAPI:
+    """A traced service by itself: another one on its database would send its webhooks."""
     return await make_app(otlp_endpoint=receiver.url, trace_sample_ratio=1.0)
 
 
