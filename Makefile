@@ -9,9 +9,9 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 # Further words for pytest or the bench: make test ARGS="-k items"
 ARGS ?=
 
-# Tests run in two processes or more, so that what they share by mistake shows everywhere; more
-# than 16 would ask for more connections than PostgreSQL is given.
-WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 2 ? 2 : n > 16 ? 16 : n)))
+# Tests wait for other processes half of the time, so two more of them run at once than there are
+# CPUs; more than 16 would ask for more connections than PostgreSQL is given.
+WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n > 14 ? 16 : n + 2)))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
