@@ -46,8 +46,9 @@ def run(connection: Connection) -> None:
     )
     with context.begin_transaction():
         if is_postgres:
-            connection.execute(text(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'"))
+            # Nobody else waits for this one, which another migration may hold for long.
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
+            connection.execute(text(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'"))
         context.run_migrations()
 
 
