@@ -62,8 +62,10 @@ class Served(Protocol):
 
 
 @asynccontextmanager
-async def loading(production: Served, path: str, *, clients: int = 4) -> AsyncIterator[Load]:
-    """Read a path again and again while the block runs."""
+async def loading(
+    production: Served, path: str, *, clients: int = 4, pause: float = 0.0
+) -> AsyncIterator[Load]:
+    """Read a path again and again while the block runs, with pauses of so many seconds."""
     load, stop = Load(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -80,6 +82,7 @@ async def loading(production: Served, path: str, *, clients: int = 4) -> AsyncIt
                 load.statuses[status] += 1
                 load.slowest[status] = max(load.slowest.get(status, 0), loop.time() - started)
                 load.without_retry_after += status == 503 and "retry-after" not in answer.headers
+                await asyncio.sleep(pause)
 
     async with asyncio.TaskGroup() as tasks:
         for _ in range(clients):

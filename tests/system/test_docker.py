@@ -36,6 +36,7 @@ pytestmark = pytest.mark.system
 LONG_LIVED = ("postgres", "redis", "api", "worker", "nginx")
 OURS = ("api", "worker", "migrate")
 HEALTHY_WITHIN = 60.0  # seconds, of a busy machine
+PAUSE = 0.1  # seconds between a client's requests, below the limit that is shipped
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +181,7 @@ async def test_a_request_in_flight_outlives_docker_stop(stack: Stack) -> None:
             yield b'"price": 1}'
 
         headers = owner.headers | {"Content-Type": "application/json"}
-        async with loading(stack, "/api/v1/items") as load:
+        async with loading(stack, "/api/v1/items", pause=PAUSE) as load:
             request = asyncio.create_task(
                 direct.post("/api/v1/items", content=slowly(), headers=headers)
             )
@@ -205,7 +206,7 @@ async def test_redis_away_only_degrades(
     stack: Stack, client: httpx.AsyncClient, fault: str, mending: str
 ) -> None:
     owner = await new_user(client)
-    async with loading(stack, "/api/v1/items") as load:
+    async with loading(stack, "/api/v1/items", pause=PAUSE) as load:
         stack.compose(fault, "redis")
         item = await create_item(client, owner)
         expect(await client.get(f"/api/v1/items/{item['id']}"), 200)
@@ -236,7 +237,7 @@ async def test_a_paused_instance_holds_up_few_and_the_other_serves(stack: Stack)
         for request in held_up:
             expect(await request, 200)
     assert len(held_up) <= 4
-    async with loading(stack, "/api/v1/items") as load:
+    async with loading(stack, "/api/v1/items", pause=PAUSE) as load:
         await asyncio.sleep(1)
     assert set(load.statuses) == {200}
 
