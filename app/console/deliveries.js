@@ -63,7 +63,11 @@ function deliveryRow(delivery, reload) {
       details,
     ],
     actions: [
-      delivery.status !== "pending" && button("Send again", retry, { "aria-label": `Send ${delivery.kind} ${delivery.id} again` }),
+      // The next attempt may be hours away; one that was not tried yet is on its way.
+      (delivery.status !== "pending" || delivery.attempt > 0) &&
+        button(delivery.status === "pending" ? "Send now" : "Send again", retry, {
+          "aria-label": `Send ${delivery.kind} ${delivery.id} again`,
+        }),
     ],
   });
 }
