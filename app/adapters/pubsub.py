@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
-from app.adapters.redis import LISTENER_CONNECT_SECONDS, Deadline, RedisAway, RedisLink
+from app.adapters.redis import CONNECT_SECONDS, Deadline, RedisAway, RedisLink
 
 logger = logging.getLogger(__name__)
 
@@ -201,7 +201,7 @@ class RedisPubSub:
     async def _listen_once(self) -> None:
         """Connect, subscribe to everything wanted, and receive until the connection is lost."""
         connection = self._link.new_listener()
-        async with asyncio.timeout(LISTENER_CONNECT_SECONDS):
+        async with asyncio.timeout(CONNECT_SECONDS):
             await connection.connect()  # type: ignore[no-untyped-call]
         self._connection = connection
         await self._command("SUBSCRIBE", *self._confirmed)

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 OPEN_SECONDS = 1.0  # long enough that a freeze costs little, short enough to come back unnoticed
 POOL_SIZE = 32  # connections of one process; a command takes about 0.1 ms, so few are ever in use
-LISTENER_CONNECT_SECONDS = 2.0
+CONNECT_SECONDS = 2.0
 GRACE_ROUNDS = 20  # of the loop; connecting, signing in and one command take about twelve
 
 T = TypeVar("T")
@@ -125,8 +125,9 @@ class Deadline:
 class RedisLink:
     """The one way to Redis of a process: a pooled client, a deadline, a breaker.
 
-    The client has no read timeout of its own (redis-py would start a task for every command sent,
-    a quarter of the command's cost), so it must not be used outside `run`.
+    The deadline is the one clock of a command, from the wait for a connection to the answer. The
+    client has no read timeout of its own (redis-py would start a task for every command sent, a
+    quarter of the command's cost), so it must not be used outside `run`.
     """
 
     def __init__(self, url: str, *, timeout: float, breaker: Breaker | None = None) -> None:
@@ -135,9 +136,9 @@ class RedisLink:
         self.pool = BlockingConnectionPool.from_url(
             url,
             max_connections=POOL_SIZE,
-            timeout=timeout,
+            timeout=None,
             socket_timeout=None,
-            socket_connect_timeout=timeout,
+            socket_connect_timeout=CONNECT_SECONDS,
             retry=retry,
             lib_name=None,
             lib_version=None,
@@ -149,7 +150,7 @@ class RedisLink:
         self._listeners = ConnectionPool.from_url(
             url,
             socket_timeout=None,
-            socket_connect_timeout=LISTENER_CONNECT_SECONDS,
+            socket_connect_timeout=CONNECT_SECONDS,
             socket_keepalive=True,
             retry=retry,
             lib_name=None,
