@@ -5,10 +5,8 @@ Docker, Kubernetes and Vault mount secrets), then from `.env` in development. An
 one that is not set: that is what Compose makes of `${NAME:-}`.
 """
 
-import ipaddress
 import os
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
@@ -24,7 +22,8 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from app.identity_providers import ProviderSettings, faults, read_json
+from app.identity_providers import ProviderSettings, read_json
+from app.settings_rules import problems
 
 
 class Environment(StrEnum):
@@ -51,19 +50,6 @@ def _split(value: object) -> object:
 
 
 CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
-
-# A random secret of 48 letters has one of these by chance in fewer than one of 10 million cases.
-WELL_KNOWN_WORDS = ("secret", "changeme", "password", "kingpost", "development", "example")
-MIN_SECRET_BYTES = 32  # RFC 7518, section 3.2: an HS256 key has at least 256 bits
-_ORIGIN = re.compile(r"\*|https?://[^/\s,?#]+")
-_SENDER = re.compile(r"[^<>@,;:\"\r\n]*<[^<>@\s]+@[^<>@\s]+>|[^<>@\s]+@[^<>@\s]+")
-_PUBLIC_URL = re.compile(r"https?://[^/\s,?#@]+")
-_HTTP_URL = re.compile(r"https?://[^\s,?#@]+")
-_LIMIT = r"\s*\d+\s*(/|\s+per\s+)\s*(\d+\s*)?(second|minute|hour|day|month|year)s?\s*"
-_LIMITS = re.compile(rf"{_LIMIT}([;,|]{_LIMIT})*", re.IGNORECASE)
-_POSTGRES = ("postgres://", "postgresql://", "postgresql+asyncpg://")
-_SQLITE = ("sqlite://", "sqlite+aiosqlite://")
-_REDIS = ("redis://", "rediss://", "unix://")
 
 
 class Unsafe(ValueError):
@@ -394,72 +380,10 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _refuse_unsafe(self) -> Self:
-        problems = [*self._wrong_values(), *self._unsafe_together()]
-        if self.is_production:
-            problems += self._unsafe_in_production()
-        if problems:
-            raise Unsafe(problems)
+        found = problems(self)
+        if found:
+            raise Unsafe(found)
         return self
-
-    def _wrong_values(self) -> Iterator[str]:
-        if not _is_url(self.database_url, *_POSTGRES, *_SQLITE):
-            yield "DATABASE_URL must begin with postgresql:// or sqlite://"
-        if not _is_url(self.redis_url, *_REDIS):
-            yield "REDIS_URL must begin with redis://, rediss:// or unix://"
-        for name in ("secret_key", "secret_key_previous"):
-            secret: SecretStr | None = getattr(self, name)
-            if secret is not None and len(secret.get_secret_value().encode()) < MIN_SECRET_BYTES:
-                yield f"{name.upper()} must have at least {MIN_SECRET_BYTES} bytes"
-        for name in type(self).model_fields:
-            if name.startswith("rate_limit_") and not _LIMITS.fullmatch(getattr(self, name)):
-                yield f"{name.upper()} must be written as 100/minute or 5/second;100/minute"
-        for port in self.webhooks_ports:
-            if not (port.isdecimal() and 0 < int(port) < 65536):
-                yield f"WEBHOOKS_PORTS: {port} is no port"
-        for origin in self.cors_origins:
-            if not _ORIGIN.fullmatch(origin):
-                yield f"CORS_ORIGINS: {origin} is no origin, such as https://app.example.com"
-        if not _SENDER.fullmatch(self.mail_from):
-            yield "MAIL_FROM must be written as Name <name@example.com> or name@example.com"
-        if self.public_url is not None and not _PUBLIC_URL.fullmatch(self.public_url):
-            yield "PUBLIC_URL must be an origin, such as https://api.example.com"
-        for fault in faults(self.oidc_providers, https_only=self.is_production):
-            yield f"OIDC_PROVIDERS: {fault}"
-        if self.otlp_endpoint is not None and not _HTTP_URL.fullmatch(self.otlp_endpoint):
-            yield "OTLP_ENDPOINT must begin with http:// or https://"
-        for proxy in self.trusted_proxies:
-            if proxy != "*" and not _is_network(proxy):
-                yield f"TRUSTED_PROXIES: {proxy} is no address or network, such as 10.0.0.0/8"
-
-    def _unsafe_together(self) -> Iterator[str]:
-        if self.cors_credentials and "*" in self.cors_origins:
-            yield "CORS_ORIGINS must not be * together with CORS_CREDENTIALS"
-        if bool(self.operators_username) != bool(self.operators_password):
-            yield "OPERATORS_USERNAME and OPERATORS_PASSWORD go together"
-        if bool(self.s3_access_key_id) != bool(self.s3_secret_access_key):
-            yield "S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY go together"
-        if bool(self.smtp_username) != bool(self.smtp_password):
-            yield "SMTP_USERNAME and SMTP_PASSWORD go together"
-        if self.smtp_password and self.smtp_tls is MailTls.NONE:
-            yield "SMTP_TLS must not be none where SMTP_PASSWORD is sent"
-        if (self.web_concurrency or 1) > 1 and not (self.is_postgres and self.redis_url):
-            yield "WEB_CONCURRENCY above 1 needs DATABASE_URL (PostgreSQL) and REDIS_URL"
-
-    def _unsafe_in_production(self) -> Iterator[str]:
-        if self.secret_key is None:
-            yield "SECRET_KEY must be set in production"
-        for name in ("secret_key", "secret_key_previous"):
-            secret: SecretStr | None = getattr(self, name)
-            if secret is not None and _is_guessable(secret.get_secret_value()):
-                yield f"{name.upper()} is a well-known or trivial value"
-        if not self.is_postgres:
-            yield "DATABASE_URL must name a PostgreSQL database in production"
-        if self.smtp_host and not (self.public_url or "").startswith("https://"):
-            yield "PUBLIC_URL must begin with https:// in production where SMTP_HOST is set"
-        if self.oidc_providers and self.public_url is None:
-            yield "OIDC_PROVIDERS needs PUBLIC_URL in production"
-        if "*" in self.trusted_proxies:
-            yield "TRUSTED_PROXIES must not be * in production"
 
     @cached_property
     def sqlalchemy_url(self) -> str:
@@ -477,7 +401,7 @@ class Settings(BaseSettings):
     @property
     def is_postgres(self) -> bool:
         """True where the database is PostgreSQL; else it is SQLite."""
-        return self.database_url is not None and _is_url(self.database_url, *_POSTGRES)
+        return self.sqlalchemy_url.startswith("postgresql+")
 
     @property
     def runs_jobs_inline(self) -> bool:
@@ -502,23 +426,6 @@ def refusals(error: ValueError) -> list[str]:
         else:
             said.append(f"{str(each['loc'][0]).upper()}: {each['msg']}")
     return said
-
-
-def _is_url(url: SecretStr | None, *schemes: str) -> bool:
-    return url is None or url.get_secret_value().startswith(schemes)
-
-
-def _is_network(text: str) -> bool:
-    try:
-        ipaddress.ip_network(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _is_guessable(secret: str) -> bool:
-    letters = re.sub(r"[^a-z]", "", secret.lower())
-    return len(set(secret)) < 8 or any(word in letters for word in WELL_KNOWN_WORDS)
 
 
 class _FileSource(PydanticBaseSettingsSource):

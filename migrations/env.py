@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from app.adapters.database import UNNAMED_STATEMENTS
+from app.adapters.engine import UNNAMED_STATEMENTS
 from app.models import metadata
 from app.settings import Settings
 

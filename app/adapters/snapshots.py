@@ -9,8 +9,9 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from app.adapters.database import READ_ONLY, Connection, create_engine, opened
+from app.adapters.database import Connection, opened
 from app.adapters.driver import Begin, End, ended, trace_statements
+from app.adapters.engine import READ_ONLY, create_engine
 from app.errors import TooManyExports
 from app.settings import Settings
 
