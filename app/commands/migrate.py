@@ -30,8 +30,6 @@ def check(settings: Settings) -> int:
 
 def upgrade(settings: Settings) -> tuple[str | None, str | None]:
     """Migrate where there is something to do; return the revisions before and after."""
-    if not settings.database_url:
-        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     current = asyncio.run(_revision(settings))
     if _is_current(current):
         return current, current
@@ -64,7 +62,9 @@ def _is_current(revision: str | None) -> bool:
 
 @asynccontextmanager
 async def opened(settings: Settings) -> AsyncIterator[Database]:
-    """Open the database for one command."""
+    """Open the database for one command; the embedded one is made, empty, where there is none."""
+    if not settings.database_url:
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     db = Database(settings)
     try:
         yield db

@@ -163,7 +163,6 @@ def test_a_newer_database_is_left_alone() -> None:
 def test_a_database_that_was_never_migrated_is_told(
     capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
 ) -> None:
-    Path("var").mkdir()
     assert main(command) == 1
     assert "first: kingpost migrate" in capsys.readouterr().err
 
