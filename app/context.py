@@ -11,7 +11,8 @@ _MAX_USER_AGENT = 300
 class RequestContext:
     """A request as its log line, its errors and the audit log tell of it.
 
-    `credential` is what the caller signed in by, such as `session:12`. Headers and client are those
+    `credential` is what the caller signed in by, such as `session:12`; `cause` is what was away,
+    where the answer is 503 for that. Headers and client are those
     of the ASGI scope; the scope itself would make every request a cycle for the garbage collector.
     """
 
@@ -19,6 +20,8 @@ class RequestContext:
     started_at: float
     user_id: int | None = None
     credential: str | None = None
+    error_code: str | None = None
+    cause: str | None = None
     client: tuple[str, int] | None = None
     headers: Sequence[tuple[bytes, bytes]] = ()
 

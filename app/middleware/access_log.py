@@ -44,20 +44,19 @@ class AccessLog:
         context = context_of(scope)
         client = scope.get("client")
         route = scope.get("route")
-        logger.log(
-            level,
-            "request",
-            extra={
-                "fields": {
-                    "method": scope["method"],
-                    "path": scope["path"],
-                    "route": getattr(route, "path", None),
-                    "status": status or 499,  # nginx's number for a client that hung up
-                    "duration_ms": round((time.perf_counter() - context.started_at) * 1000, 2)
-                    if context
-                    else None,
-                    "bytes": size,
-                    "client": client[0] if client else None,
-                }
-            },
-        )
+        fields = {
+            "method": scope["method"],
+            "path": scope["path"],
+            "route": getattr(route, "path", None),
+            "status": status or 499,  # nginx's number for a client that hung up
+            "duration_ms": round((time.perf_counter() - context.started_at) * 1000, 2)
+            if context
+            else None,
+            "bytes": size,
+            "client": client[0] if client else None,
+        }
+        if context and context.error_code:
+            fields["error_code"] = context.error_code
+            if context.cause:
+                fields["cause"] = context.cause
+        logger.log(level, "request", extra={"fields": fields})

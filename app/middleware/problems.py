@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import DomainError, Unprocessable
+from app.errors import DomainError, Unavailable, Unprocessable
 from app.middleware.request_context import context_of
 from app.schemas.validation import field_errors
 
@@ -25,6 +25,9 @@ _CODES = {400: "BAD_REQUEST", 404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: 
 
 def problem_response(error: DomainError, scope: Scope) -> Response:
     """Return the answer that tells a client of a domain error."""
+    context = context_of(scope)
+    if context and isinstance(error, Unavailable) and error.__cause__:
+        context.cause = _in_one_line(error.__cause__)
     return _problem(
         scope, error.status, error.error_code, error.title, error.detail, error.headers, error.extra
     )
@@ -125,6 +128,11 @@ async def _on_recursion(request: Request, error: Exception) -> Response:
     return problem_response(Unprocessable(detail), request.scope)
 
 
+def _in_one_line(error: BaseException) -> str:
+    """Return what an operator wants to know of an error; what follows may be SQL."""
+    return ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
+
+
 def _problem(
     scope: Scope,
     status: int,
@@ -135,6 +143,8 @@ def _problem(
     extra: Mapping[str, Any] | None = None,
 ) -> Response:
     context = context_of(scope)
+    if context:
+        context.error_code = error_code
     problem = {
         "type": f"urn:kingpost:error:{error_code.lower().replace('_', '-')}",
         "title": title,

@@ -16,6 +16,7 @@ from tests.faults.conftest import STARTED, Production, loading
 
 pytestmark = pytest.mark.only("production")
 
+_REFUSED = '"error_code":"DATABASE_UNAVAILABLE"'
 AWAY = 3.0  # seconds; `make test-system` waits for longer
 
 
@@ -35,6 +36,9 @@ async def test_postgresql_away_is_503_and_heals_by_itself(production: Production
         await is_back(production, "/api/v1/items", within=15)  # promised: 5 s, of a machine at rest
     assert set(load.statuses) == {200, 503}
     assert load.without_retry_after == 0
+    refused = [line for line in production.service.log().splitlines() if _REFUSED in line]
+    assert refused
+    assert all('"cause":' in line for line in refused)
     async with loading(production, "/api/v1/items") as after:
         await asyncio.sleep(1)
     assert set(after.statuses) == {200}
