@@ -34,11 +34,11 @@ class UnitOfWork:
 
     def __init__(
         self,
-        lent: AbstractAsyncContextManager[AsyncConnection],
+        lend: Callable[[], AbstractAsyncContextManager[AsyncConnection]],
         stack: AsyncExitStack,
         on_begin: OnBegin | None,
     ) -> None:
-        self._lent = lent
+        self._lend = lend
         self._stack = stack
         self._on_begin = on_begin
         self._connection: AsyncConnection | None = None
@@ -52,7 +52,7 @@ class UnitOfWork:
     async def connection(self) -> AsyncConnection:
         """Return the unit's connection, beginning the transaction if this is the first call."""
         if self._connection is None:
-            connection = await self._stack.enter_async_context(self._lent)
+            connection = await self._stack.enter_async_context(self._lend())
             connection.info.pop(_LEFT, None)
             await self._stack.enter_async_context(connection.begin())
             if self._on_begin is not None:
@@ -95,6 +95,8 @@ class Database:
         self._lender = Lender(
             size=settings.database_pool_size, patience=settings.database_pool_timeout
         )
+        # Half of the pool stays free for what is short.
+        self._long_ones = asyncio.Semaphore(max(1, settings.database_pool_size // 2))
         self.after_commit: list[Callable[[], None]] = []
         self.on_enqueued: list[Callable[[Sequence[int]], None]] = []
         self.is_postgres = self.engine.dialect.name == "postgresql"
@@ -144,6 +146,16 @@ class Database:
         self._committed(left)
 
     @asynccontextmanager
+    async def long_transaction(self) -> AsyncIterator[AsyncConnection]:
+        """Lend a `transaction()` that takes more than moments; it waits for others of its kind.
+
+        Raises:
+            DatabaseUnavailable: as in `transaction`.
+        """
+        async with self._long_ones, self.transaction() as connection:
+            yield connection
+
+    @asynccontextmanager
     async def single_change(self) -> AsyncIterator[AsyncConnection]:
         """Lend a connection for a change that a repository makes in one statement on PostgreSQL.
 
@@ -171,7 +183,7 @@ class Database:
             yield outer
             return
         async with AsyncExitStack() as stack:
-            unit = UnitOfWork(self._lender.lend(self.engine), stack, on_begin)
+            unit = UnitOfWork(lambda: self._lender.lend(self.engine), stack, on_begin)
             token = _current_unit.set(unit)
             try:
                 yield unit

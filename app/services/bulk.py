@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from app.adapters.database import Database
-from app.errors import BulkRefused, DomainError, Unprocessable
+from app.errors import BulkRefused, DomainError, Unavailable, Unprocessable
 from app.models.items import Item
 from app.schemas.items import BulkCreate, BulkDelete, BulkUpdate
 from app.security.principal import Principal
@@ -26,6 +26,7 @@ async def run(
 
     Raises:
         BulkRefused: `atomic`, and at least one entry was refused.
+        Unavailable: something is away, which is no entry's fault; nothing is changed.
     """
     outcomes: list[Outcome] = []
     async with db.unit_of_work() as unit:
@@ -35,6 +36,8 @@ async def run(
                     raise entry
                 async with unit.savepoint():
                     outcomes.append(await _carry_out(db, caller, entry))
+            except Unavailable:
+                raise
             except DomainError as refusal:
                 outcomes.append(refusal)
         if atomic:

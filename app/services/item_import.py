@@ -6,8 +6,8 @@ written in one transaction.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -177,7 +177,7 @@ class Importer:
     async def _write_whole(self, imported: Import, report: Report) -> None:
         """Write every item of a file without a refused line, in one transaction."""
         start = imported._replace(position=0, next_line=1, columns=None)
-        async with self.db.transaction() as connection:
+        async with _reporting(report) as tell, self.db.long_transaction() as connection:
             if not await ImportRepository(connection).finish(imported.job_id):
                 raise Overtaken
             await _require_owner(connection, imported.owner_id)
@@ -189,7 +189,7 @@ class Importer:
                     if not self.db.is_postgres:  # its one writer is this transaction
                         continue
                     share = 0.5 + batch.settled.position / imported.size / 2
-                    await report(min(share, 0.99), _counts(imported))
+                    tell(min(share, 0.99), _counts(imported))
             await writer.release_events()
 
     async def _finish(self, imported: Import) -> None:
@@ -222,6 +222,29 @@ class Importer:
         if imported is None:
             raise ImportStopped("There is no such import")
         return imported
+
+
+@asynccontextmanager
+async def _reporting(report: Report) -> AsyncIterator[Callable[[float, dict[str, Any]], None]]:
+    """Lend a report that nobody waits for; what comes while one is under way is left out.
+
+    A report takes a connection, and whoever waits for one while holding another may wait for ever.
+    """
+    under_way: asyncio.Future[None] | None = None
+
+    def tell(share: float, counts: dict[str, Any]) -> None:
+        nonlocal under_way
+        if under_way is not None and not under_way.done():
+            return
+        if under_way is not None:
+            under_way.result()  # raises what ended it
+        under_way = asyncio.ensure_future(report(share, counts))
+
+    try:
+        yield tell
+    finally:
+        if under_way is not None:
+            await asyncio.gather(under_way, return_exceptions=True)
 
 
 async def _require_owner(connection: Connection, owner_id: int) -> None:

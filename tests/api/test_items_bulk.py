@@ -1,7 +1,9 @@
 """Many changes in one request."""
 
+import pytest
 from httpx import AsyncClient
 
+from tests.conftest import MakeApp, MakeClient
 from tests.factories import Tokens, create_item, register, sign_in
 
 
@@ -97,3 +99,21 @@ async def test_bulk_repeats_by_idempotency_key(client: AsyncClient) -> None:
     second = await client.post("/api/v1/items/bulk", json=body, headers=headers)
     assert second.headers["Idempotency-Replayed"] == "true"
     assert second.json() == first.json()
+
+
+@pytest.mark.parametrize("atomic", ["true", "false"])
+async def test_a_missing_connection_is_no_entrys_fault(
+    make_app: MakeApp, make_client: MakeClient, atomic: str
+) -> None:
+    app = await make_app(database_pool_size=1, database_pool_timeout=0.2)
+    client = make_client(app)
+    tokens = await signed_in(client)
+    create = {"op": "create", "item": {"name": "A", "price": 1}}
+    async with app.state.resources.db.read():  # the only one
+        answer = await client.post(
+            f"/api/v1/items/bulk?atomic={atomic}",
+            json={"operations": [create, create]},
+            headers=tokens.headers,
+        )
+    assert answer.status_code == 503
+    assert answer.json()["error_code"] == "DATABASE_UNAVAILABLE"

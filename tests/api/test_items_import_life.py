@@ -13,6 +13,7 @@ import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient
 
+from app.jobs import definition
 from app.repositories.item_batches import ItemBatches, NewItem
 from app.services import item_import
 from tests.api.imports import NDJSON, V1, ended, imported, many, ndjson, owned, send
@@ -348,3 +349,14 @@ async def test_a_long_atomic_import_holds_up_no_other_event(
         await ended(client, owner, job)
         names = [(await live.until("event"))["event"]["data"]["name"] for _ in range(10)]
     assert names == [f"Item {number}" for number in range(10)]
+
+
+async def test_an_atomic_import_does_with_one_connection(
+    make_app: MakeApp, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(definition, "_REPORT_SPACING", 0)  # it says how far it is with each batch
+    app = await make_app(database_pool_size=1, database_pool_timeout=8, run_jobs="inline")
+    client = make_client(app)
+    owner = await new_user(client)
+    job = await ended(client, owner, await send(client, owner, many(3000), atomic=True))
+    assert (job["status"], job["attempts"]) == ("succeeded", 1)
