@@ -23,6 +23,7 @@ from app.security import passwords
 from app.settings import Settings
 from tests.backends import Backend, Foundation, Place, Run, fresh_place
 from tests.live_server import LiveServer, running, serving
+from tests.one_at_a_time import hold_to_it
 from tests.services import ServiceUnavailable
 
 # A machine that is busy with tests is slow, and no property is about that.
@@ -41,7 +42,8 @@ SECRET_KEY = "tests-only-8f0c2b7e5d1a49d6b3c4e7f1a2058d6c"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the marker; keep the developer's own settings out of the tests."""
+    """Declare the markers; keep the developer's own settings out of the tests."""
+    hold_to_it()
     config.addinivalue_line(
         "markers", 'only(backend): run on this backend alone, "embedded" or "production"'
     )
