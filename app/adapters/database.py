@@ -5,7 +5,7 @@ trip. A write runs in `transaction()`, which commits before the caller goes on t
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
 
@@ -26,7 +26,6 @@ _TRANSIENT_SQLSTATES = ("08", "53", "57", "55P03", "40")
 _LEFT = "kingpost_left_for_commit"
 
 Connection = AsyncConnection
-OnBegin = Callable[[AsyncConnection], Awaitable[None]]
 
 
 class UnitOfWork:
@@ -34,13 +33,11 @@ class UnitOfWork:
 
     def __init__(
         self,
-        lent: AbstractAsyncContextManager[AsyncConnection],
+        begun: AbstractAsyncContextManager[AsyncConnection],
         stack: AsyncExitStack,
-        on_begin: OnBegin | None,
     ) -> None:
-        self._lent = lent
+        self._begun = begun
         self._stack = stack
-        self._on_begin = on_begin
         self._connection: AsyncConnection | None = None
         self.is_open = True
 
@@ -52,12 +49,7 @@ class UnitOfWork:
     async def connection(self) -> AsyncConnection:
         """Return the unit's connection, beginning the transaction if this is the first call."""
         if self._connection is None:
-            connection = await self._stack.enter_async_context(self._lent)
-            connection.info.pop(_LEFT, None)
-            await self._stack.enter_async_context(connection.begin())
-            if self._on_begin is not None:
-                await self._on_begin(connection)
-            self._connection = connection
+            self._connection = await self._stack.enter_async_context(self._begun)
         return self._connection
 
     def left(self) -> Sequence[int]:
@@ -136,10 +128,8 @@ class Database:
         if unit is not None:
             yield await unit.connection()
             return
-        async with self._lender.lend(self.engine) as connection:
-            connection.info.pop(_LEFT, None)  # of one that was rolled back
-            async with connection.begin():
-                yield connection
+        async with self._begun() as connection:
+            yield connection
             left = connection.info.pop(_LEFT, ())
         self._committed(left)
 
@@ -160,18 +150,22 @@ class Database:
         self._committed(left)
 
     @asynccontextmanager
-    async def unit_of_work(self, on_begin: OnBegin | None = None) -> AsyncIterator["UnitOfWork"]:
+    async def unit_of_work(self, *, lock: int | None = None) -> AsyncIterator["UnitOfWork"]:
         """Make every `transaction()` inside one, begun at the first and committed at the end.
 
-        A connection is taken only when the first transaction begins, and `on_begin` runs on it.
+        A connection is taken only when the first transaction begins. With `lock`, of all units
+        that ask for the same one only one can have begun; SQLite has one writer anyway.
         A unit inside a unit is the same unit.
+
+        Raises:
+            LockHeld: where the transaction is to begin, and another unit has the lock.
         """
         outer = _open_unit()
         if outer is not None:
             yield outer
             return
         async with AsyncExitStack() as stack:
-            unit = UnitOfWork(self._lender.lend(self.engine), stack, on_begin)
+            unit = UnitOfWork(self._begun(lock), stack)
             token = _current_unit.set(unit)
             try:
                 yield unit
@@ -181,6 +175,17 @@ class Database:
             left = unit.left()
         if unit.has_begun:
             self._committed(left)
+
+    @asynccontextmanager
+    async def _begun(self, lock: int | None = None) -> AsyncIterator[AsyncConnection]:
+        lent = self._lender.lend(
+            self._reads if self.is_postgres else self.engine, is_direct=self.is_postgres
+        )
+        async with lent as connection:
+            connection.info.pop(_LEFT, None)  # of one that was rolled back
+            direct = connection if isinstance(connection, DirectConnection) else None
+            async with direct.begun(lock) if direct else connection.begin():
+                yield connection
 
     def _committed(self, enqueued: Sequence[int]) -> None:
         for callback in self.after_commit:

@@ -2,12 +2,12 @@
 
 SQLAlchemy still writes the SQL, keeps the pool and knows the types. What is left out is its way
 through a greenlet, a context and a cursor for each execution: 160 µs become 45 for a row by its
-key. It serves PostgreSQL, in autocommit and in transactions; SQLite takes SQLAlchemy's own way.
+key. BEGIN and COMMIT go that way too. It serves PostgreSQL; SQLite takes SQLAlchemy's own way.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, TypeVar
 
 import asyncpg
 from sqlalchemy import Engine, Executable, event
@@ -29,10 +29,16 @@ End = Callable[[BaseException | None], None]
 Begin = Callable[[str], End | None]
 _TRACE = "kingpost_trace"  # the execution option that holds it
 _SPAN = "kingpost_span"
+_LOCK = "SELECT WHERE pg_try_advisory_xact_lock({})"
 
 Parameters = Mapping[str, Any]
 Rows = Sequence[Sequence[Any]]
 _Convert = Callable[[Any], Any]
+_T = TypeVar("_T")
+
+
+class LockHeld(Exception):
+    """Another transaction has the lock that this one was to begin with."""
 
 
 @contextmanager
@@ -88,7 +94,11 @@ _compiled: dict[int, _Compiled] = {}
 
 
 class DirectConnection(AsyncConnection):
-    """A pooled connection in autocommit; SQLAlchemy's own one is put around it when asked for."""
+    """A pooled connection; SQLAlchemy's own one is put around it when asked for.
+
+    SQLAlchemy knows it as one in autocommit, so that it begins and ends no transaction: that is
+    for `begun` alone.
+    """
 
     def __init__(self, engine: AsyncEngine, pooled: PoolProxiedConnection) -> None:
         self._pooled = pooled
@@ -140,6 +150,45 @@ class DirectConnection(AsyncConnection):
         """Return the rows of a statement that is built once and lives as long as the process."""
         return await _run(self.sync_engine, self._pooled, statement, parameters)
 
+    @asynccontextmanager
+    async def begun(self, lock: int | None = None) -> AsyncIterator[None]:
+        """Run what is inside in one transaction: committed at its end, rolled back on an error.
+
+        With `lock` it has that advisory lock until its end, by the round trip of its beginning.
+
+        Raises:
+            LockHeld: another transaction has it.
+        """
+        try:
+            await self._begin(lock)
+            yield
+            await self._command("COMMIT")
+        except BaseException:
+            await self._roll_back()
+            raise
+
+    async def _begin(self, lock: int | None) -> None:
+        if lock is None:
+            await self._command("BEGIN")
+        # Several statements at once bring no rows back, but how many the last one found.
+        elif await self._command(f"BEGIN; {_LOCK.format(lock)}") == "SELECT 0":
+            raise LockHeld
+
+    async def _command(self, sql: str) -> str:
+        driver: asyncpg.Connection = self._pooled.driver_connection
+        return await _answered(self._pooled, driver.execute(sql))
+
+    async def _roll_back(self) -> None:
+        if not self._pooled.is_valid:
+            return
+        driver: asyncpg.Connection = self._pooled.driver_connection
+        try:
+            await driver.execute("ROLLBACK")
+        except BaseException as error:
+            await greenlet_spawn(self._pooled.invalidate)
+            if not isinstance(error, Exception):
+                raise
+
     async def close(self) -> None:
         """Give the connection back to the pool."""
         if self._around is not None:
@@ -157,25 +206,7 @@ async def fetch(connection: AsyncConnection, statement: Executable, parameters: 
     """
     if isinstance(connection, DirectConnection):
         return await connection.fetch(statement, parameters)
-    if connection.dialect.driver == "asyncpg":
-        pooled = connection.sync_connection.connection  # type: ignore[union-attr]
-        await _begin(pooled)
-        return await _run(connection.sync_engine, pooled, statement, parameters)
     return (await connection.execute(statement, parameters)).all()
-
-
-async def _begin(pooled: PoolProxiedConnection) -> None:
-    """Send the BEGIN that SQLAlchemy would send with the first statement of a transaction."""
-    driver: asyncpg.Connection = pooled.driver_connection
-    if driver.is_in_transaction():
-        return
-    adapted: Any = pooled.dbapi_connection
-    try:
-        await adapted._start_transaction()
-    except Exception as error:
-        if driver.is_closed():
-            await greenlet_spawn(pooled.invalidate)
-        raise ConnectionError("no transaction could be begun") from error
 
 
 async def _run(
@@ -193,13 +224,20 @@ async def _run(
 
 async def _send(pooled: PoolProxiedConnection, known: _Compiled, parameters: Parameters) -> Rows:
     driver: asyncpg.Connection = pooled.driver_connection
+    fetching = driver.fetch(known.sql, *known.arguments(parameters))
+    return known.rows(await _answered(pooled, fetching))
+
+
+async def _answered(pooled: PoolProxiedConnection, asking: Awaitable[_T]) -> _T:
+    """Return what the driver answers; a connection that it lost is let go."""
     try:
-        return known.rows(await driver.fetch(known.sql, *known.arguments(parameters)))
+        return await asking
     except OSError as error:
         await greenlet_spawn(pooled.invalidate)
         raise _lost() from error
     except DRIVER_ERRORS as error:
         # The internal one is what a word of farewell leaves that came between two statements.
+        driver: asyncpg.Connection = pooled.driver_connection
         if driver.is_closed() or isinstance(error, asyncpg.InternalClientError):
             await greenlet_spawn(pooled.invalidate)
         raise

@@ -91,3 +91,15 @@ async def test_registration_can_be_repeated(client: AsyncClient) -> None:
     second = await client.post("/api/v1/auth/register", json=body, headers=headers)
     assert first.status_code == second.status_code == 201, second.text
     assert first.json() == second.json()
+
+
+async def test_many_changes_at_once_with_one_key_are_made_once(client: AsyncClient) -> None:
+    tokens = await signed_in(client)
+    headers = {**tokens.headers, "Idempotency-Key": "order-6"}
+    body = {"operations": [{"op": "create", "item": BODY}, {"op": "create", "item": BODY}]}
+    answers = await asyncio.gather(
+        *(client.post("/api/v1/items/bulk", json=body, headers=headers) for _ in range(20))
+    )
+    assert {answer.status_code for answer in answers} == {200}, answers[-1].text
+    assert len({answer.content for answer in answers}) == 1
+    assert await total(client, tokens.account.id) == 2
