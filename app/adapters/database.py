@@ -6,7 +6,7 @@ trip. A write runs in `transaction()`, which commits before the caller goes on t
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from contextvars import ContextVar
 
 import asyncpg
@@ -33,28 +33,23 @@ class UnitOfWork:
 
     def __init__(
         self,
-        begun: AbstractAsyncContextManager[AsyncConnection],
+        transaction: AbstractAsyncContextManager[AsyncConnection],
         stack: AsyncExitStack,
     ) -> None:
-        self._begun = begun
+        self._transaction = transaction
         self._stack = stack
-        self._connection: AsyncConnection | None = None
+        self.begun: AsyncConnection | None = None  # set once something asked for the transaction
         self.is_open = True
-
-    @property
-    def has_begun(self) -> bool:
-        """True once something asked for the transaction."""
-        return self._connection is not None
 
     async def connection(self) -> AsyncConnection:
         """Return the unit's connection, beginning the transaction if this is the first call."""
-        if self._connection is None:
-            self._connection = await self._stack.enter_async_context(self._begun)
-        return self._connection
+        if self.begun is None:
+            self.begun = await self._stack.enter_async_context(self._transaction)
+        return self.begun
 
     def left(self) -> Sequence[int]:
         """Return the jobs that were queued inside."""
-        return self._connection.info.pop(_LEFT, ()) if self._connection is not None else ()
+        return self.begun.info.pop(_LEFT, ()) if self.begun is not None else ()
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
@@ -96,8 +91,7 @@ class Database:
             else self.engine.execution_options(**{READ_ONLY: True})
         )
 
-    @asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncConnection]:
+    def read(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """Lend an autocommit connection, for statements that each stand alone.
 
         Inside a `unit_of_work` that has begun, it is that unit's connection: what the unit has
@@ -107,11 +101,9 @@ class Database:
             DatabaseUnavailable: no connection within the pool's timeout, or the database is away.
         """
         unit = _open_unit()
-        if unit is not None and unit.has_begun:
-            yield await unit.connection()
-            return
-        async with self._lender.lend(self._reads, is_direct=self.is_postgres) as connection:
-            yield connection
+        if unit is not None and unit.begun is not None:
+            return nullcontext(unit.begun)
+        return self._lend(self._reads)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
@@ -144,7 +136,7 @@ class Database:
             async with self.transaction() as connection:
                 yield connection
             return
-        async with self._lender.lend(self._reads, is_direct=self.is_postgres) as connection:
+        async with self._lend(self._reads) as connection:
             yield connection
             left = connection.info.pop(_LEFT, ())
         self._committed(left)
@@ -173,15 +165,15 @@ class Database:
                 unit.is_open = False
                 _current_unit.reset(token)
             left = unit.left()
-        if unit.has_begun:
+        if unit.begun is not None:
             self._committed(left)
+
+    def _lend(self, engine: AsyncEngine) -> "Loan":
+        return Loan(engine, lender=self._lender, is_direct=self.is_postgres)
 
     @asynccontextmanager
     async def _begun(self, lock: int | None = None) -> AsyncIterator[AsyncConnection]:
-        lent = self._lender.lend(
-            self._reads if self.is_postgres else self.engine, is_direct=self.is_postgres
-        )
-        async with lent as connection:
+        async with self._lend(self._reads if self.is_postgres else self.engine) as connection:
             connection.info.pop(_LEFT, None)  # of one that was rolled back
             direct = connection if isinstance(connection, DirectConnection) else None
             async with direct.begun(lock) if direct else connection.begin():
@@ -227,23 +219,12 @@ class Lender:
         self._turns = asyncio.Semaphore(size)
         self._patience = patience
 
-    @asynccontextmanager
-    async def lend(
-        self, engine: AsyncEngine, *, is_direct: bool = False
-    ) -> AsyncIterator[AsyncConnection]:
-        """Lend a connection of an engine, and tell an outage from an error.
+    async def wait_for_turn(self) -> None:
+        """Wait until a connection is there for the caller.
 
         Raises:
-            DatabaseUnavailable: no connection within the patience, or the database is away.
+            DatabaseUnavailable: none was within the patience.
         """
-        await self._wait_for_turn()
-        try:
-            async with opened(engine, is_direct=is_direct) as connection:
-                yield connection
-        finally:
-            self._turns.release()
-
-    async def _wait_for_turn(self) -> None:
         if not self._turns.locked():
             await self._turns.acquire()
             return
@@ -253,29 +234,63 @@ class Lender:
         except TimeoutError as error:
             raise DatabaseUnavailable from error
 
+    def end_turn(self) -> None:
+        """Let the next one have the connection."""
+        self._turns.release()
 
-@asynccontextmanager
-async def opened(engine: AsyncEngine, *, is_direct: bool = False) -> AsyncIterator[AsyncConnection]:
-    """Open a connection of an engine, and tell an outage from an error.
+
+class Loan:
+    """A connection of an engine, to be used in `async with`; tells an outage from an error.
+
+    With a `lender` it waits for its turn. It is a class because every request has one, and a
+    generator in its place costs three times as much.
 
     Raises:
-        DatabaseUnavailable: the database is away.
+        DatabaseUnavailable: no connection within the lender's patience, or the database is away.
     """
-    try:
-        if is_direct:
-            connection: AsyncConnection = await DirectConnection.take(engine)
-        else:
-            connection = await engine.connect().start()
-    except (*DRIVER_ERRORS, exc.TimeoutError, exc.DBAPIError, OSError, TimeoutError) as e:
-        raise DatabaseUnavailable from e
-    try:
-        yield connection
-    except (*DRIVER_ERRORS, exc.DBAPIError) as error:
-        if is_outage(error):
+
+    __slots__ = ("_connection", "_engine", "_is_direct", "_lender")
+
+    def __init__(
+        self, engine: AsyncEngine, *, lender: Lender | None = None, is_direct: bool = False
+    ) -> None:
+        self._engine = engine
+        self._lender = lender
+        self._is_direct = is_direct
+
+    async def __aenter__(self) -> AsyncConnection:
+        """Open the connection."""
+        if self._lender is not None:
+            await self._lender.wait_for_turn()
+        try:
+            self._connection = await self._opened()
+        except BaseException:
+            self._end_turn()
+            raise
+        return self._connection
+
+    async def __aexit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _trace: object
+    ) -> None:
+        """Give it back."""
+        try:
+            await self._connection.close()
+        finally:
+            self._end_turn()
+        if isinstance(error, (*DRIVER_ERRORS, exc.DBAPIError)) and is_outage(error):
             raise DatabaseUnavailable from error
-        raise
-    finally:
-        await connection.close()
+
+    async def _opened(self) -> AsyncConnection:
+        try:
+            if self._is_direct:
+                return await DirectConnection.take(self._engine)
+            return await self._engine.connect().start()
+        except (*DRIVER_ERRORS, exc.TimeoutError, exc.DBAPIError, OSError, TimeoutError) as error:
+            raise DatabaseUnavailable from error
+
+    def _end_turn(self) -> None:
+        if self._lender is not None:
+            self._lender.end_turn()
 
 
 def is_outage(error: Exception) -> bool:

@@ -194,7 +194,7 @@ class DirectConnection(AsyncConnection):
         if self._around is not None:
             await super().close()
         elif self._pooled.is_valid:
-            await greenlet_spawn(self._pooled.close)
+            self._pooled.close()  # nothing is to be rolled back, so nothing is to be waited for
 
 
 async def fetch(connection: AsyncConnection, statement: Executable, parameters: Parameters) -> Rows:

@@ -84,9 +84,9 @@ async def answer_once(
     try:
         async with db.unit_of_work(lock=lock_number(scope, key)) as unit:
             response = await answer()
-            if unit.has_begun and response.status_code < 300:
+            if unit.begun is not None and response.status_code < 300:
                 kept = _kept(request, response, scope, key, fingerprint)
-                await IdempotencyRepository(await unit.connection()).store(
+                await IdempotencyRepository(unit.begun).store(
                     kept, replacing_before=now() - ANSWERS_KEPT_FOR
                 )
     except (LockHeld, IdempotencyInProgress):
