@@ -5,7 +5,7 @@ trip. A write runs in `transaction()`, which commits before the caller goes on t
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from contextvars import ContextVar
 
@@ -14,7 +14,13 @@ from sqlalchemy import exc
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
-from app.adapters.driver import DRIVER_ERRORS, Begin, DirectConnection, trace_statements
+from app.adapters.driver import (
+    DRIVER_ERRORS,
+    AtHand,
+    Begin,
+    DirectConnection,
+    trace_statements,
+)
 from app.adapters.engine import READ_ONLY, create_engine
 from app.errors import DatabaseUnavailable
 from app.settings import Settings
@@ -26,6 +32,7 @@ _TRANSIENT_SQLSTATES = ("08", "53", "57", "55P03", "40")
 _LEFT = "kingpost_left_for_commit"
 
 Connection = AsyncConnection
+Take = Callable[[], Awaitable[AsyncConnection]]
 
 
 class UnitOfWork:
@@ -85,11 +92,12 @@ class Database:
         self.after_commit: list[Callable[[], None]] = []
         self.on_enqueued: list[Callable[[Sequence[int]], None]] = []
         self.is_postgres = self.engine.dialect.name == "postgresql"
-        self._reads = (
-            self.engine.execution_options(isolation_level="AUTOCOMMIT")
-            if self.is_postgres
-            else self.engine.execution_options(**{READ_ONLY: True})
+        autocommit = self.engine.execution_options(
+            **({"isolation_level": "AUTOCOMMIT"} if self.is_postgres else {READ_ONLY: True})
         )
+        self._at_hand = AtHand(autocommit)
+        self._reads = self._at_hand.take if self.is_postgres else opener(autocommit)
+        self._writes = self._at_hand.take if self.is_postgres else opener(self.engine)
 
     def read(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """Lend an autocommit connection, for statements that each stand alone.
@@ -168,12 +176,12 @@ class Database:
         if unit.begun is not None:
             self._committed(left)
 
-    def _lend(self, engine: AsyncEngine) -> "Loan":
-        return Loan(engine, lender=self._lender, is_direct=self.is_postgres)
+    def _lend(self, take: Take) -> "Loan":
+        return Loan(take, lender=self._lender)
 
     @asynccontextmanager
     async def _begun(self, lock: int | None = None) -> AsyncIterator[AsyncConnection]:
-        async with self._lend(self._reads if self.is_postgres else self.engine) as connection:
+        async with self._lend(self._writes) as connection:
             connection.info.pop(_LEFT, None)  # of one that was rolled back
             direct = connection if isinstance(connection, DirectConnection) else None
             async with direct.begun(lock) if direct else connection.begin():
@@ -200,11 +208,12 @@ class Database:
         pool = self.engine.pool
         if not isinstance(pool, AsyncAdaptedQueuePool):
             return 0, 0
-        in_use = pool.checkedout()
-        return pool.checkedin() + in_use, in_use
+        in_use = pool.checkedout() - len(self._at_hand)
+        return pool.checkedin() + pool.checkedout(), in_use
 
     async def close(self) -> None:
         """Close every pooled connection."""
+        self._at_hand.clear()
         await self.engine.dispose()
 
 
@@ -239,8 +248,13 @@ class Lender:
         self._turns.release()
 
 
+def opener(engine: AsyncEngine) -> Take:
+    """Return what opens a connection of an engine by SQLAlchemy's own way."""
+    return lambda: engine.connect().start()
+
+
 class Loan:
-    """A connection of an engine, to be used in `async with`; tells an outage from an error.
+    """A connection, to be used in `async with`; tells an outage from an error.
 
     With a `lender` it waits for its turn. It is a class because every request has one, and a
     generator in its place costs three times as much.
@@ -249,14 +263,11 @@ class Loan:
         DatabaseUnavailable: no connection within the lender's patience, or the database is away.
     """
 
-    __slots__ = ("_connection", "_engine", "_is_direct", "_lender")
+    __slots__ = ("_connection", "_lender", "_take")
 
-    def __init__(
-        self, engine: AsyncEngine, *, lender: Lender | None = None, is_direct: bool = False
-    ) -> None:
-        self._engine = engine
+    def __init__(self, take: Take, *, lender: Lender | None = None) -> None:
+        self._take = take
         self._lender = lender
-        self._is_direct = is_direct
 
     async def __aenter__(self) -> AsyncConnection:
         """Open the connection."""
@@ -282,9 +293,7 @@ class Loan:
 
     async def _opened(self) -> AsyncConnection:
         try:
-            if self._is_direct:
-                return await DirectConnection.take(self._engine)
-            return await self._engine.connect().start()
+            return await self._take()
         except (*DRIVER_ERRORS, exc.TimeoutError, exc.DBAPIError, OSError, TimeoutError) as error:
             raise DatabaseUnavailable from error
 

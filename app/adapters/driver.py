@@ -5,6 +5,7 @@ through a greenlet, a context and a cursor for each execution: 160 µs become 45
 key. BEGIN and COMMIT go that way too. It serves PostgreSQL; SQLite takes SQLAlchemy's own way.
 """
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
@@ -36,9 +37,20 @@ Rows = Sequence[Sequence[Any]]
 _Convert = Callable[[Any], Any]
 _T = TypeVar("_T")
 
+_FRESH_SECONDS = 1.0  # then ask: a ping on every checkout costs 300 µs, a stale connection a 503
+_USED_AT = "used_at"
+
 
 class LockHeld(Exception):
     """Another transaction has the lock that this one was to begin with."""
+
+
+def is_fresh(driver: asyncpg.Connection, info: Mapping[str, Any]) -> bool:
+    """Tell whether a pooled connection is new or was used just now, outside of a transaction."""
+    if driver.is_closed() or driver.is_in_transaction():
+        return False
+    moment = time.monotonic()
+    return bool(moment - info.get(_USED_AT, moment) < _FRESH_SECONDS)
 
 
 @contextmanager
@@ -93,28 +105,30 @@ class _Compiled:
 _compiled: dict[int, _Compiled] = {}
 
 
-class DirectConnection(AsyncConnection):
-    """A pooled connection; SQLAlchemy's own one is put around it when asked for.
+class AtHand:
+    """An engine's pool whose last used connections are at hand, past its queue and its events.
 
-    SQLAlchemy knows it as one in autocommit, so that it begins and ends no transaction: that is
-    for `begun` alone.
+    Going through them takes as much CPU as a short statement does.
     """
 
-    def __init__(self, engine: AsyncEngine, pooled: PoolProxiedConnection) -> None:
-        self._pooled = pooled
-        self._around: SyncConnection | None = None
-        super().__init__(engine)
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._pooled: list[PoolProxiedConnection] = []
 
-    @classmethod
-    async def take(cls, engine: AsyncEngine) -> "DirectConnection":
-        """Take a connection out of the engine's pool.
+    async def take(self) -> "DirectConnection":
+        """Take a connection: the one used last, if that is fresh, or one that the pool has proved.
 
         Raises:
             ConnectionError: there was none, and none could be made.
         """
+        while self._pooled:
+            pooled = self._pooled.pop()
+            if is_fresh(pooled.driver_connection, pooled.info):
+                return DirectConnection(self._engine, pooled, self)
+            pooled.close()
         try:
-            pooled = await greenlet_spawn(engine.sync_engine.pool.connect)
-        except engine.dialect.loaded_dbapi.Error as error:
+            pooled = await greenlet_spawn(self._engine.sync_engine.pool.connect)
+        except self._engine.dialect.loaded_dbapi.Error as error:
             raise ConnectionError("no connection could be made") from error
         driver: asyncpg.Connection = pooled.driver_connection
         if driver.is_in_transaction():  # what is changed here would never be committed
@@ -123,7 +137,34 @@ class DirectConnection(AsyncConnection):
             except BaseException:
                 await greenlet_spawn(pooled.invalidate)
                 raise
-        return cls(engine, pooled)
+        return DirectConnection(self._engine, pooled, self)
+
+    def give_back(self, pooled: PoolProxiedConnection) -> None:
+        """Keep a connection at hand."""
+        self._pooled.append(pooled)
+
+    def __len__(self) -> int:
+        """Return how many wait here."""
+        return len(self._pooled)
+
+    def clear(self) -> None:
+        """Give them to the pool."""
+        while self._pooled:
+            self._pooled.pop().close()
+
+
+class DirectConnection(AsyncConnection):
+    """A pooled connection; SQLAlchemy's own one is put around it when asked for.
+
+    SQLAlchemy knows it as one in autocommit, so that it begins and ends no transaction: that is
+    for `begun` alone.
+    """
+
+    def __init__(self, engine: AsyncEngine, pooled: PoolProxiedConnection, source: AtHand) -> None:
+        self._pooled = pooled
+        self._source = source
+        self._around: SyncConnection | None = None
+        super().__init__(engine)
 
     @property  # type: ignore[misc]
     def dialect(self) -> Dialect:
@@ -190,11 +231,12 @@ class DirectConnection(AsyncConnection):
                 raise
 
     async def close(self) -> None:
-        """Give the connection back to the pool."""
+        """Give the connection back."""
+        self._pooled.info[_USED_AT] = time.monotonic()
         if self._around is not None:
             await super().close()
         elif self._pooled.is_valid:
-            self._pooled.close()  # nothing is to be rolled back, so nothing is to be waited for
+            self._source.give_back(self._pooled)
 
 
 async def fetch(connection: AsyncConnection, statement: Executable, parameters: Parameters) -> Rows:
