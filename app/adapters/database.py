@@ -6,7 +6,7 @@ trip. A write runs in `transaction()`, which commits before the caller goes on t
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from contextvars import ContextVar
 
 import asyncpg
@@ -14,7 +14,13 @@ from sqlalchemy import exc
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
-from app.adapters.driver import DRIVER_ERRORS, Begin, DirectConnection, trace_statements
+from app.adapters.driver import (
+    DRIVER_ERRORS,
+    AtHand,
+    Begin,
+    DirectConnection,
+    trace_statements,
+)
 from app.adapters.engine import READ_ONLY, create_engine
 from app.errors import DatabaseUnavailable
 from app.settings import Settings
@@ -26,7 +32,7 @@ _TRANSIENT_SQLSTATES = ("08", "53", "57", "55P03", "40")
 _LEFT = "kingpost_left_for_commit"
 
 Connection = AsyncConnection
-OnBegin = Callable[[AsyncConnection], Awaitable[None]]
+Take = Callable[[], Awaitable[AsyncConnection]]
 
 
 class UnitOfWork:
@@ -34,35 +40,23 @@ class UnitOfWork:
 
     def __init__(
         self,
-        lend: Callable[[], AbstractAsyncContextManager[AsyncConnection]],
+        begin: Callable[[], AbstractAsyncContextManager[AsyncConnection]],
         stack: AsyncExitStack,
-        on_begin: OnBegin | None,
     ) -> None:
-        self._lend = lend
+        self._begin = begin
         self._stack = stack
-        self._on_begin = on_begin
-        self._connection: AsyncConnection | None = None
+        self.begun: AsyncConnection | None = None  # set once something asked for the transaction
         self.is_open = True
-
-    @property
-    def has_begun(self) -> bool:
-        """True once something asked for the transaction."""
-        return self._connection is not None
 
     async def connection(self) -> AsyncConnection:
         """Return the unit's connection, beginning the transaction if this is the first call."""
-        if self._connection is None:
-            connection = await self._stack.enter_async_context(self._lend())
-            connection.info.pop(_LEFT, None)
-            await self._stack.enter_async_context(connection.begin())
-            if self._on_begin is not None:
-                await self._on_begin(connection)
-            self._connection = connection
-        return self._connection
+        if self.begun is None:
+            self.begun = await self._stack.enter_async_context(self._begin())
+        return self.begun
 
     def left(self) -> Sequence[int]:
         """Return the jobs that were queued inside."""
-        return self._connection.info.pop(_LEFT, ()) if self._connection is not None else ()
+        return self.begun.info.pop(_LEFT, ()) if self.begun is not None else ()
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
@@ -100,14 +94,14 @@ class Database:
         self.after_commit: list[Callable[[], None]] = []
         self.on_enqueued: list[Callable[[Sequence[int]], None]] = []
         self.is_postgres = self.engine.dialect.name == "postgresql"
-        self._reads = (
-            self.engine.execution_options(isolation_level="AUTOCOMMIT")
-            if self.is_postgres
-            else self.engine.execution_options(**{READ_ONLY: True})
+        autocommit = self.engine.execution_options(
+            **({"isolation_level": "AUTOCOMMIT"} if self.is_postgres else {READ_ONLY: True})
         )
+        self._at_hand = AtHand(autocommit)
+        self._reads = self._at_hand.take if self.is_postgres else opener(autocommit)
+        self._writes = self._at_hand.take if self.is_postgres else opener(self.engine)
 
-    @asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncConnection]:
+    def read(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """Lend an autocommit connection, for statements that each stand alone.
 
         Inside a `unit_of_work` that has begun, it is that unit's connection: what the unit has
@@ -117,11 +111,9 @@ class Database:
             DatabaseUnavailable: no connection within the pool's timeout, or the database is away.
         """
         unit = _open_unit()
-        if unit is not None and unit.has_begun:
-            yield await unit.connection()
-            return
-        async with self._lender.lend(self._reads, is_direct=self.is_postgres) as connection:
-            yield connection
+        if unit is not None and unit.begun is not None:
+            return nullcontext(unit.begun)
+        return self._lend(self._reads)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
@@ -138,10 +130,8 @@ class Database:
         if unit is not None:
             yield await unit.connection()
             return
-        async with self._lender.lend(self.engine) as connection:
-            connection.info.pop(_LEFT, None)  # of one that was rolled back
-            async with connection.begin():
-                yield connection
+        async with self._begun() as connection:
+            yield connection
             left = connection.info.pop(_LEFT, ())
         self._committed(left)
 
@@ -166,24 +156,28 @@ class Database:
             async with self.transaction() as connection:
                 yield connection
             return
-        async with self._lender.lend(self._reads, is_direct=self.is_postgres) as connection:
+        async with self._lend(self._reads) as connection:
             yield connection
             left = connection.info.pop(_LEFT, ())
         self._committed(left)
 
     @asynccontextmanager
-    async def unit_of_work(self, on_begin: OnBegin | None = None) -> AsyncIterator["UnitOfWork"]:
+    async def unit_of_work(self, *, lock: int | None = None) -> AsyncIterator["UnitOfWork"]:
         """Make every `transaction()` inside one, begun at the first and committed at the end.
 
-        A connection is taken only when the first transaction begins, and `on_begin` runs on it.
+        A connection is taken only when the first transaction begins. With `lock`, of all units
+        that ask for the same one only one can have begun; SQLite has one writer anyway.
         A unit inside a unit is the same unit.
+
+        Raises:
+            LockHeld: where the transaction is to begin, and another unit has the lock.
         """
         outer = _open_unit()
         if outer is not None:
             yield outer
             return
         async with AsyncExitStack() as stack:
-            unit = UnitOfWork(lambda: self._lender.lend(self.engine), stack, on_begin)
+            unit = UnitOfWork(lambda: self._begun(lock), stack)
             token = _current_unit.set(unit)
             try:
                 yield unit
@@ -191,8 +185,19 @@ class Database:
                 unit.is_open = False
                 _current_unit.reset(token)
             left = unit.left()
-        if unit.has_begun:
+        if unit.begun is not None:
             self._committed(left)
+
+    def _lend(self, take: Take) -> "Loan":
+        return Loan(take, lender=self._lender)
+
+    @asynccontextmanager
+    async def _begun(self, lock: int | None = None) -> AsyncIterator[AsyncConnection]:
+        async with self._lend(self._writes) as connection:
+            connection.info.pop(_LEFT, None)  # of one that was rolled back
+            direct = connection if isinstance(connection, DirectConnection) else None
+            async with direct.begun(lock) if direct else connection.begin():
+                yield connection
 
     def _committed(self, enqueued: Sequence[int]) -> None:
         for callback in self.after_commit:
@@ -215,11 +220,12 @@ class Database:
         pool = self.engine.pool
         if not isinstance(pool, AsyncAdaptedQueuePool):
             return 0, 0
-        in_use = pool.checkedout()
-        return pool.checkedin() + in_use, in_use
+        in_use = pool.checkedout() - len(self._at_hand)
+        return pool.checkedin() + pool.checkedout(), in_use
 
     async def close(self) -> None:
         """Close every pooled connection."""
+        self._at_hand.clear()
         await self.engine.dispose()
 
 
@@ -234,23 +240,12 @@ class Lender:
         self._turns = asyncio.Semaphore(size)
         self._patience = patience
 
-    @asynccontextmanager
-    async def lend(
-        self, engine: AsyncEngine, *, is_direct: bool = False
-    ) -> AsyncIterator[AsyncConnection]:
-        """Lend a connection of an engine, and tell an outage from an error.
+    async def wait_for_turn(self) -> None:
+        """Wait until a connection is there for the caller.
 
         Raises:
-            DatabaseUnavailable: no connection within the patience, or the database is away.
+            DatabaseUnavailable: none was within the patience.
         """
-        await self._wait_for_turn()
-        try:
-            async with opened(engine, is_direct=is_direct) as connection:
-                yield connection
-        finally:
-            self._turns.release()
-
-    async def _wait_for_turn(self) -> None:
         if not self._turns.locked():
             await self._turns.acquire()
             return
@@ -260,29 +255,63 @@ class Lender:
         except TimeoutError as error:
             raise DatabaseUnavailable from error
 
+    def end_turn(self) -> None:
+        """Let the next one have the connection."""
+        self._turns.release()
 
-@asynccontextmanager
-async def opened(engine: AsyncEngine, *, is_direct: bool = False) -> AsyncIterator[AsyncConnection]:
-    """Open a connection of an engine, and tell an outage from an error.
+
+def opener(engine: AsyncEngine) -> Take:
+    """Return what opens a connection of an engine by SQLAlchemy's own way."""
+    return lambda: engine.connect().start()
+
+
+class Loan:
+    """A connection, to be used in `async with`; tells an outage from an error.
+
+    With a `lender` it waits for its turn. It is a class because every request has one, and a
+    generator in its place costs three times as much.
 
     Raises:
-        DatabaseUnavailable: the database is away.
+        DatabaseUnavailable: no connection within the lender's patience, or the database is away.
     """
-    try:
-        if is_direct:
-            connection: AsyncConnection = await DirectConnection.take(engine)
-        else:
-            connection = await engine.connect().start()
-    except (*DRIVER_ERRORS, exc.TimeoutError, exc.DBAPIError, OSError, TimeoutError) as e:
-        raise DatabaseUnavailable from e
-    try:
-        yield connection
-    except (*DRIVER_ERRORS, exc.DBAPIError) as error:
-        if is_outage(error):
+
+    __slots__ = ("_connection", "_lender", "_take")
+
+    def __init__(self, take: Take, *, lender: Lender | None = None) -> None:
+        self._take = take
+        self._lender = lender
+
+    async def __aenter__(self) -> AsyncConnection:
+        """Open the connection."""
+        if self._lender is not None:
+            await self._lender.wait_for_turn()
+        try:
+            self._connection = await self._opened()
+        except BaseException:
+            self._end_turn()
+            raise
+        return self._connection
+
+    async def __aexit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _trace: object
+    ) -> None:
+        """Give it back."""
+        try:
+            await self._connection.close()
+        finally:
+            self._end_turn()
+        if isinstance(error, (*DRIVER_ERRORS, exc.DBAPIError)) and is_outage(error):
             raise DatabaseUnavailable from error
-        raise
-    finally:
-        await connection.close()
+
+    async def _opened(self) -> AsyncConnection:
+        try:
+            return await self._take()
+        except (*DRIVER_ERRORS, exc.TimeoutError, exc.DBAPIError, OSError, TimeoutError) as error:
+            raise DatabaseUnavailable from error
+
+    def _end_turn(self) -> None:
+        if self._lender is not None:
+            self._lender.end_turn()
 
 
 def is_outage(error: Exception) -> bool:

@@ -1,22 +1,19 @@
 """The engine: how a connection to PostgreSQL or SQLite is made, kept in the pool, and replaced."""
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
 from pydantic_core import from_json
 from sqlalchemy import event, exc
 from sqlalchemy.engine import Connection
-from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 from sqlalchemy.util import await_only
 
-from app.adapters.driver import let_go_of_lost
+from app.adapters.driver import is_fresh, let_go_of_lost
 from app.settings import Settings
 
 READ_ONLY = "kingpost_autocommit"  # the execution option that tells SQLite not to BEGIN
-_IDLE_BEFORE_PING = 1.0  # seconds; a ping on every checkout costs 300 µs, a stale connection a 503
 _PING_PATIENCE = 2.0  # seconds, and not those of a statement: it has nothing to do
 
 # Where each transaction may have another server connection (PgBouncer in transaction mode), a named
@@ -49,7 +46,6 @@ def create_engine(settings: Settings, *, pooled: bool = True) -> AsyncEngine:
         return engine
     engine = create_async_engine(url, connect_args=_asyncpg_arguments(settings), **options)
     event.listen(engine.sync_engine, "handle_error", let_go_of_lost)
-    event.listen(engine.sync_engine, "checkin", _note_use)
     event.listen(engine.sync_engine, "checkout", _replace_if_lost)
     return engine
 
@@ -95,16 +91,12 @@ def _begin_immediate(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-def _note_use(_connection: DBAPIConnection | None, record: ConnectionPoolEntry) -> None:
-    record.info["used_at"] = time.monotonic()
-
-
 def _replace_if_lost(connection: Any, record: ConnectionPoolEntry, _proxy: object) -> None:
     """Replace a connection that a restarted database has forgotten, at no cost under load."""
     driver = connection.driver_connection
     if driver.is_closed():
         raise exc.DisconnectionError
-    if time.monotonic() - record.info.get("used_at", time.monotonic()) < _IDLE_BEFORE_PING:
+    if is_fresh(driver, record.info):
         return
     try:
         # Past SQLAlchemy's cursor, which would begin a transaction.

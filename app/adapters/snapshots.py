@@ -9,7 +9,7 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from app.adapters.database import Connection, opened
+from app.adapters.database import Connection, Loan, opener
 from app.adapters.driver import Begin, End, ended, trace_statements
 from app.adapters.engine import READ_ONLY, create_engine
 from app.errors import TooManyExports
@@ -51,7 +51,7 @@ class Snapshots:
             await self._wait_for_turn(holder)
             self._held[holder] += 1
             try:
-                async with opened(self._engine) as connection:
+                async with Loan(opener(self._engine)) as connection:
                     await self._begin(connection)
                     yield connection
             finally:

@@ -13,12 +13,13 @@ from typing import Annotated, Any
 from fastapi import Depends, Header, Request, Response
 from fastapi.routing import APIRoute
 
-from app.adapters.database import Connection, Database
+from app.adapters.database import Database
+from app.adapters.driver import LockHeld
 from app.clock import now
 from app.dependencies.auth import authenticate
 from app.errors import IdempotencyInProgress, IdempotencyKeyReused, Unprocessable
 from app.models.idempotency import StoredAnswer
-from app.repositories.idempotency import IdempotencyRepository
+from app.repositories.idempotency import IdempotencyRepository, lock_number
 from app.services.retention import ANSWERS_KEPT_FOR
 
 MAX_KEY = 255
@@ -81,14 +82,14 @@ async def answer_once(
     if stored is not None:
         return _replay(stored, fingerprint)
     try:
-        async with db.unit_of_work(_claim(scope, key)) as unit:
+        async with db.unit_of_work(lock=lock_number(scope, key)) as unit:
             response = await answer()
-            if unit.has_begun and response.status_code < 300:
+            if unit.begun is not None and response.status_code < 300:
                 kept = _kept(request, response, scope, key, fingerprint)
-                await IdempotencyRepository(await unit.connection()).store(
+                await IdempotencyRepository(unit.begun).store(
                     kept, replacing_before=now() - ANSWERS_KEPT_FOR
                 )
-    except IdempotencyInProgress:
+    except (LockHeld, IdempotencyInProgress):
         return await _wait_for_first(db, scope, key, fingerprint)
     return response
 
@@ -117,13 +118,6 @@ def _require_acceptable(key: str) -> None:
         raise Unprocessable.field(
             "Idempotency-Key", f"It must have 1 to {MAX_KEY} printable ASCII characters"
         )
-
-
-def _claim(scope: str, key: str) -> Callable[[Connection], Awaitable[None]]:
-    async def claim(connection: Connection) -> None:
-        await IdempotencyRepository(connection).claim(scope, key)
-
-    return claim
 
 
 def _kept(

@@ -1,10 +1,10 @@
-"""Stored answers of creating requests, and the lock that lets only one of a kind run."""
+"""Stored answers of creating requests, and which lock lets only one of a kind run."""
 
 import hashlib
 from datetime import datetime
 from functools import cache
 
-from sqlalchemy import BigInteger, bindparam, delete, func, select
+from sqlalchemy import bindparam, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.dml import ReturningInsert
@@ -17,7 +17,6 @@ from app.models.idempotency import StoredAnswer, idempotency_keys
 _FIND = select(idempotency_keys).where(
     idempotency_keys.c.scope == bindparam("scope"), idempotency_keys.c.key == bindparam("key")
 )
-_CLAIM = select(func.pg_try_advisory_xact_lock(bindparam("number", type_=BigInteger)))
 
 
 @cache
@@ -36,6 +35,12 @@ def _store(is_postgres: bool) -> ReturningInsert[tuple[str]]:
     )
 
 
+def lock_number(scope: str, key: str) -> int:
+    """Return the advisory lock that stands for a key: 64 bits of a hash, with their sign."""
+    digest = hashlib.sha256(f"{scope}\n{key}".encode()).digest()
+    return int.from_bytes(digest[:8], signed=True)
+
+
 class IdempotencyRepository:
     """Answers by who asked and their key, by a connection that somebody else opened."""
 
@@ -47,20 +52,6 @@ class IdempotencyRepository:
         """Return the first answer, if there is one."""
         rows = await fetch(self._connection, _FIND, {"scope": scope, "key": key})
         return StoredAnswer._make(rows[0]) if rows else None
-
-    async def claim(self, scope: str, key: str) -> None:
-        """Take the key for this transaction; a crash gives it back. SQLite has one writer anyway.
-
-        Raises:
-            IdempotencyInProgress: another transaction has it.
-        """
-        if not self._is_postgres:
-            return
-        digest = hashlib.sha256(f"{scope}\n{key}".encode()).digest()
-        number = int.from_bytes(digest[:8], signed=True)
-        ((is_taken,),) = await fetch(self._connection, _CLAIM, {"number": number})
-        if not is_taken:
-            raise IdempotencyInProgress
 
     async def store(self, answer: StoredAnswer, *, replacing_before: datetime) -> None:
         """Keep the answer, in the transaction of what it tells of; it may replace an expired one.

@@ -8,6 +8,7 @@ from app.dependencies.auth import CurrentUser, OptionalUser, require_role
 from app.dependencies.idempotency import IdempotentRoute
 from app.dependencies.items import CursorListQuery, OffsetListQuery, read_cursor, write_cursor
 from app.dependencies.preconditions import IfMatch, IfNoneMatch, etag
+from app.dependencies.queries import QueryRoute
 from app.dependencies.resources import CurrentResources
 from app.errors import DomainError
 from app.models.items import Item
@@ -31,8 +32,8 @@ from app.security.principal import Role
 from app.services import bulk, items, statistics
 
 router = APIRouter(prefix="/items", tags=["items"], route_class=IdempotentRoute)
-by_offset = APIRouter(prefix="/items", tags=["items"])
-by_cursor = APIRouter(prefix="/items", tags=["items"])
+by_offset = APIRouter(prefix="/items", tags=["items"], route_class=QueryRoute)
+by_cursor = APIRouter(prefix="/items", tags=["items"], route_class=QueryRoute)
 
 resource = Resource(shared=(router,), v1=(by_offset,), v2=(by_cursor,), successors=SUCCESSORS)
 

@@ -1,7 +1,9 @@
 """`Idempotency-Key`: a repeat gets the first answer, whatever happens at the same time."""
 
 import asyncio
+from typing import Any
 
+import asyncpg
 import pytest
 from httpx import AsyncClient
 
@@ -91,3 +93,54 @@ async def test_registration_can_be_repeated(client: AsyncClient) -> None:
     second = await client.post("/api/v1/auth/register", json=body, headers=headers)
     assert first.status_code == second.status_code == 201, second.text
     assert first.json() == second.json()
+
+
+async def test_many_changes_at_once_with_one_key_are_made_once(client: AsyncClient) -> None:
+    tokens = await signed_in(client)
+    headers = {**tokens.headers, "Idempotency-Key": "order-6"}
+    body = {"operations": [{"op": "create", "item": BODY}, {"op": "create", "item": BODY}]}
+    answers = await asyncio.gather(
+        *(client.post("/api/v1/items/bulk", json=body, headers=headers) for _ in range(20))
+    )
+    assert {answer.status_code for answer in answers} == {200}, answers[-1].text
+    assert len({answer.content for answer in answers}) == 1
+    assert await total(client, tokens.account.id) == 2
+
+
+@pytest.mark.only("production")
+async def test_a_key_costs_four_round_trips_more(
+    client: AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[str] = []
+
+    def note(name: str) -> None:
+        original = getattr(asyncpg.Connection, name)
+
+        async def noting(self: asyncpg.Connection, sql: str, *arguments: Any, **more: Any) -> Any:
+            sent.append(sql)
+            return await original(self, sql, *arguments, **more)
+
+        monkeypatch.setattr(asyncpg.Connection, name, noting)
+
+    tokens = await signed_in(client)
+    await client.post("/api/v1/items", json=BODY, headers=tokens.headers)  # warms what is kept
+    note("fetch")
+    note("execute")
+
+    async def statements(**headers: str) -> list[str]:
+        sent.clear()
+        answer = await client.post(
+            "/api/v1/items", json=BODY, headers={**tokens.headers, **headers}
+        )
+        assert answer.status_code == 201
+        ours = ("WITH changed", "SELECT idempotency_keys", "INSERT INTO idem", "BEGIN", "COMMIT")
+        return [sql for sql in sent if sql.startswith(ours)]  # the app's own tasks ask as well
+
+    assert [sql[:12] for sql in await statements()] == ["WITH changed"]
+    assert [sql[:12] for sql in await statements(**{"Idempotency-Key": "order-7"})] == [
+        "SELECT idemp",
+        "BEGIN; SELEC",
+        "WITH changed",
+        "INSERT INTO ",
+        "COMMIT",
+    ]

@@ -1,6 +1,7 @@
 """The short way to the driver gives what SQLAlchemy's own way gives."""
 
 import asyncio
+import contextvars
 from datetime import timedelta
 
 import asyncpg
@@ -8,7 +9,7 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import bindparam, insert, select, text
 
-from app.adapters.driver import DirectConnection, fetch
+from app.adapters.driver import DirectConnection, LockHeld, fetch
 from app.clock import now
 from app.errors import DatabaseUnavailable
 from app.models.idempotency import idempotency_keys
@@ -23,6 +24,7 @@ _ADD = (
     .returning(idempotency_keys.c.key)
 )
 _FAILING = select(text("1 / 0"))
+_SLEEPING = select(text("pg_sleep(60)"))
 _SOON = select(bindparam("moment", type_=items.c.created_at.type), bindparam("kept", 7))
 
 
@@ -130,3 +132,59 @@ async def test_a_connection_lost_in_a_transaction_is_an_outage_and_not_lent_agai
     async with asyncio.timeout(10):  # the app's own tasks borrow one now and then
         while db.pool_use()[1]:
             await asyncio.sleep(0.01)
+
+
+async def test_a_connection_that_was_ended_at_hand_is_not_lent_again(app: FastAPI) -> None:
+    db = app.state.resources.db
+    async with db.read() as connection:
+        ended = (await connection.get_raw_connection()).driver_connection
+    await ended.close()
+    async with db.read() as connection:
+        assert connection._pooled.driver_connection is not ended
+        assert [tuple(row) for row in await fetch(connection, select(text("2")), {})] == [(2,)]
+
+
+async def test_a_connection_that_has_rested_is_proved_before_it_is_lent(app: FastAPI) -> None:
+    db = app.state.resources.db
+    async with db.read() as connection:
+        rested = connection._pooled.driver_connection
+    asked: list[str] = []
+    rested.add_query_logger(lambda record: asked.append(record.query))
+    db._at_hand._pooled[-1].info["used_at"] -= 2
+    async with db.read() as connection:
+        assert connection._pooled.driver_connection is rested
+    await asyncio.sleep(0)  # the driver tells its loggers in the loop's next round
+    assert asked == [";"]
+
+
+async def test_of_two_units_with_one_lock_only_one_begins(app: FastAPI) -> None:
+    db = app.state.resources.db
+    async with db.unit_of_work(lock=-7) as unit:
+        await unit.connection()
+
+        async def second() -> None:
+            async with db.unit_of_work(lock=-7) as other:
+                await other.connection()
+
+        with pytest.raises(LockHeld):
+            await asyncio.create_task(second(), context=contextvars.Context())
+    await asyncio.create_task(second(), context=contextvars.Context())
+
+
+async def test_a_transaction_that_is_cancelled_leaves_nothing_open(app: FastAPI) -> None:
+    db = app.state.resources.db
+    driver: list[asyncpg.Connection] = []
+    under_way = asyncio.Event()
+
+    async def wait() -> None:
+        async with db.transaction() as connection:
+            driver.append((await connection.get_raw_connection()).driver_connection)
+            under_way.set()
+            await fetch(connection, _SLEEPING, {})
+
+    task = asyncio.create_task(wait())
+    await under_way.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert driver[0].is_closed() or not driver[0].is_in_transaction()
