@@ -49,8 +49,7 @@ class Watched:
 
     def ask(self, server: OwnServer, *command: str) -> Any:
         """Ask one of the nodes or sentinels."""
-        password = self.sentinel_password if server in self.sentinels else self.password
-        with Redis(port=server.port, password=password, decode_responses=True) as client:
+        with self._client(server) as client:
             return client.execute_command(*command)
 
     def role(self, node: OwnServer) -> str:
@@ -60,11 +59,23 @@ class Watched:
         except RedisError:
             return ""
 
+    def info(self, server: OwnServer) -> dict[str, Any]:
+        """Return what INFO says of one of them."""
+        with self._client(server) as client:
+            found: dict[str, Any] = client.info()
+            return found
+
+    @property
+    def primary_port(self) -> int:
+        """The port that the first sentinel names."""
+        where = self.ask(self.sentinels[0], "SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)
+        return int(where[1])
+
     @property
     def primary(self) -> OwnServer:
         """The node that the first sentinel names."""
-        _, port = self.ask(self.sentinels[0], "SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)
-        return next(node for node in self.nodes if node.port == int(port))
+        port = self.primary_port
+        return next(node for node in self.nodes if node.port == port)
 
     async def has_moved_from(self, old: OwnServer, *, within: float = 30) -> OwnServer:
         """Wait until another node than the old one is the primary; return that."""
@@ -82,10 +93,13 @@ class Watched:
         )
 
     def _state(self, sentinel: OwnServer) -> dict[str, Any]:
-        password = self.sentinel_password
-        with Redis(port=sentinel.port, password=password, decode_responses=True) as client:
-            state: dict[str, Any] = client.sentinel_master(SERVICE)
-            return state
+        with self._client(sentinel) as client:
+            found: dict[str, Any] = client.sentinel_master(SERVICE)
+            return found
+
+    def _client(self, server: OwnServer) -> Redis:
+        password = self.sentinel_password if server in self.sentinels else self.password
+        return Redis(port=server.port, password=password, decode_responses=True, socket_timeout=5)
 
 
 @contextmanager

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 OPEN_SECONDS = 1.0  # long enough that a freeze costs little, short enough to come back unnoticed
 POOL_SIZE = 32  # connections of one process; a command takes about 0.1 ms, so few are ever in use
 CONNECT_SECONDS = 2.0
-GRACE_ROUNDS = 20  # of the loop; connecting, signing in and one command take about twelve
+GRACE_ROUNDS = 40  # of the loop; asking sentinels, connecting and one command take about thirty
 
 T = TypeVar("T")
 

@@ -13,8 +13,14 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from redis.asyncio.connection import Connection, ConnectionPool, SSLConnection
+from redis.exceptions import (
+    AuthenticationError,
+    NoPermissionError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 
 from app.redis_url import Address, SentinelUrl, sentinel_url
 
@@ -121,12 +127,9 @@ class Sentinels:
 
 
 def _reason(error: Exception) -> str:
-    text = str(error)
-    if "No such master" in text:
-        return NOT_KNOWN
-    if any(sign in text for sign in ("WRONGPASS", "Authentication required", "without any")):
+    if isinstance(error, AuthenticationError | NoPermissionError):
         return NOT_ADMITTED
-    return NO_ANSWER
+    return NOT_KNOWN if "No such master" in str(error) else NO_ANSWER
 
 
 def believed(said: Sequence[Named | str]) -> Address:
