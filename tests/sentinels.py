@@ -77,6 +77,10 @@ class Watched:
         port = self.primary_port
         return next(node for node in self.nodes if node.port == port)
 
+    def fail_over(self) -> None:
+        """Have the sentinels elect another primary, as before maintenance."""
+        self.ask(self.sentinels[0], "SENTINEL", "FAILOVER", SERVICE)
+
     async def has_moved_from(self, old: OwnServer, *, within: float = 30) -> OwnServer:
         """Wait until another node than the old one is the primary; return that."""
         async with asyncio.timeout(within):
