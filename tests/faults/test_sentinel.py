@@ -16,7 +16,7 @@ from tests.api.live import Socket, socket
 from tests.api.test_production_start import environment
 from tests.conftest import MakeApp, MakeSettings
 from tests.factories import new_user
-from tests.faults.conftest import Load, loading
+from tests.faults.conftest import loading
 from tests.faults.servers import OwnServer
 from tests.faults.test_jobs import enqueue, number_of, tables, worker
 from tests.live_server import LiveServer
@@ -29,10 +29,10 @@ pytestmark = [
     pytest.mark.usefixtures("clean_database"),
 ]
 
-LIMIT = 20  # exports an hour, of each user
+LIMIT = 10  # exports an hour, of each user
 SOCKETS = 8  # in one room; that all were on one of the two workers happens in 1 of 128 cases
-JOBS = 300
-BACK_WITHIN = 30.0  # seconds, of a busy machine
+JOBS = 200  # around each failover
+BACK_WITHIN = 60.0  # seconds, of a busy machine
 PATIENT = {"REDIS_TIMEOUT": "0.25"}
 
 
@@ -65,7 +65,7 @@ def served(make_settings: MakeSettings, redis: Watched) -> Iterator[Served]:
         "RATE_LIMIT_EXPORT": f"{LIMIT}/hour",
     }
     with (
-        worker(settings, **PATIENT),
+        worker(settings, **PATIENT, SECRET_KEY=variables["SECRET_KEY"]),
         gunicorn("kingpost", "app.main:app", variables | PATIENT) as service,
     ):
         yield Served(f"http://127.0.0.1:{service.port}", redis)
@@ -92,39 +92,57 @@ async def room(served: Served) -> AsyncIterator[list[Socket]]:
         yield sockets
 
 
-@pytest.mark.parametrize("fault", ["killed", "frozen", "asked"])
-async def test_a_failover_is_not_noticed_and_all_comes_back(
-    served: Served, app: FastAPI, room: list[Socket], fault: str
+async def test_failovers_are_not_noticed_and_all_comes_back(
+    served: Served, app: FastAPI, room: list[Socket]
 ) -> None:
-    old = served.redis.primary
     written: Counter[int] = Counter()
-    async with tables(app), loading(served, "/api/v1/items", pause=0.005) as load:
-        await all_hear(room)
-        assert await exports_admitted(served) == LIMIT
-        queueing = asyncio.create_task(queue_jobs(app))
+    async with tables(app), loading(served, "/api/v1/items", pause=0.02) as load:
         writing = asyncio.create_task(write(served, written))
-        await asyncio.sleep(0.5)
-        match fault:
-            case "killed":
-                old.end(signal.SIGKILL)
-            case "frozen":
-                old.process.send_signal(signal.SIGSTOP)
-            case _:
-                served.redis.fail_over()
-        new = await served.redis.has_moved_from(old)
-        async with asyncio.timeout(BACK_WITHIN):
-            await all_hear(room)
-            while await exports_admitted(served) != LIMIT:
-                pass
-            while not served.redis.ask(new, "EXISTS", WORKER_KEY):
-                await asyncio.sleep(0.1)
-        await comes_back_as_a_replica(served, fault, old)
-        await all_hear(room)
-        assert await exports_admitted(served) == LIMIT
-        await queueing
+        await works_as_one(served, room)
+        for number, fault in enumerate(("killed", "frozen", "asked")):
+            queueing = asyncio.create_task(queue_jobs(app, first=number * JOBS))
+            await asyncio.sleep(0.5)
+            old = served.redis.primary
+            fails(served, fault, old)
+            new = await served.redis.has_moved_from(old)
+            async with asyncio.timeout(BACK_WITHIN):
+                await works_as_one(served, room)
+                while not served.redis.ask(new, "EXISTS", WORKER_KEY):
+                    await asyncio.sleep(0.1)
+                await comes_back_as_a_replica(served, fault, old)
+                await works_as_one(served, room)
+            await queueing
+            await each_job_had_its_effect(app, (number + 1) * JOBS)
         writing.cancel()
-        await each_job_had_its_effect(app)
-    assert_unharmed(load, written)
+    assert set(load.statuses) == {200}, load.statuses
+    assert load.cut_off == 0
+    assert set(written) == {201}, written
+
+
+def fails(served: Served, fault: str, primary: OwnServer) -> None:
+    match fault:
+        case "killed":
+            primary.end(signal.SIGKILL)
+        case "frozen":  # as if its machine had vanished: nothing closes the connections to it
+            primary.process.send_signal(signal.SIGSTOP)
+        case _:
+            served.redis.fail_over()
+
+
+async def comes_back_as_a_replica(served: Served, fault: str, old: OwnServer) -> None:
+    if fault == "killed":
+        await asyncio.to_thread(old.start)
+    elif fault == "frozen":
+        old.process.send_signal(signal.SIGCONT)
+    while served.redis.role(old) != "slave":
+        await asyncio.sleep(0.1)
+
+
+async def works_as_one(served: Served, room: list[Socket]) -> None:
+    """Wait until the workers hear and count together; what only Redis can do."""
+    await all_hear(room)
+    while await exports_admitted(served) != LIMIT:
+        pass
 
 
 async def all_hear(room: list[Socket]) -> None:
@@ -148,12 +166,13 @@ async def hears(live: Socket, number: int) -> None:
 
 async def exports_admitted(served: Served) -> int:
     """Return how often a new user may export, asking on a new connection each time."""
-    async with served.client() as client:
-        headers = (await new_user(client)).headers
     statuses: Counter[int] = Counter()
-    for _ in range(3 * LIMIT):
-        async with served.client() as client:
-            answer = await client.get("/api/v1/items/export?format=csv&limit=1", headers=headers)
+    anew = httpx.Limits(max_keepalive_connections=0)
+    async with httpx.AsyncClient(base_url=served.url, timeout=20, limits=anew) as client:
+        user = await new_user(client)
+        path = f"/api/v1/items/export?format=csv&owner_id={user.account.id}"
+        for _ in range(3 * LIMIT):
+            answer = await client.get(path, headers=user.headers)
             statuses[answer.status_code] += 1
     assert set(statuses) == {200, 429}
     return statuses[200]
@@ -167,34 +186,19 @@ async def write(served: Served, statuses: Counter[int]) -> None:
             item = {"name": "New", "price": 1}
             answer = await client.post("/api/v1/items", json=item, headers=tokens.headers)
             statuses[answer.status_code] += 1
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)
 
 
-async def queue_jobs(app: FastAPI) -> None:
+async def queue_jobs(app: FastAPI, *, first: int) -> None:
     """Queue jobs before the failover, in the middle of it and after it."""
-    for number in range(JOBS):
+    for number in range(first, first + JOBS):
         await enqueue(app, "test.count", number=number)
         await asyncio.sleep(0.02)
 
 
-async def each_job_had_its_effect(app: FastAPI) -> None:
+async def each_job_had_its_effect(app: FastAPI, jobs: int) -> None:
+    unfinished = "SELECT count(*) FROM jobs WHERE kind = 'test.count' AND status <> 'succeeded'"
     async with asyncio.timeout(60):
-        while await number_of(app, "SELECT count(*) FROM jobs WHERE status <> 'succeeded'"):
+        while await number_of(app, unfinished):
             await asyncio.sleep(0.05)
-    assert await number_of(app, "SELECT count(*) FROM marks") == JOBS
-
-
-async def comes_back_as_a_replica(served: Served, fault: str, old: OwnServer) -> None:
-    if fault == "killed":
-        await asyncio.to_thread(old.start)
-    elif fault == "frozen":
-        old.process.send_signal(signal.SIGCONT)
-    async with asyncio.timeout(60):
-        while served.redis.role(old) != "slave":
-            await asyncio.sleep(0.1)
-
-
-def assert_unharmed(load: Load, written: Counter[int]) -> None:
-    assert set(load.statuses) == {200}, load.statuses
-    assert load.cut_off == 0
-    assert set(written) == {201}, written
+    assert await number_of(app, "SELECT count(*) FROM marks") == jobs
