@@ -131,7 +131,7 @@ def _start_node(watched: Watched) -> None:
     lines += ["repl-diskless-sync yes", "repl-diskless-sync-delay 0"]
     if watched.nodes:
         lines.append(f"replicaof 127.0.0.1 {watched.nodes[0].port}")
-    watched.nodes.append(_start("node", lines))
+    watched.nodes.append(start_program("node", lines))
 
 
 def _start_sentinel(watched: Watched, down_after_ms: int) -> None:
@@ -142,10 +142,11 @@ def _start_sentinel(watched: Watched, down_after_ms: int) -> None:
         f"sentinel down-after-milliseconds {SERVICE} {down_after_ms}",
         f"sentinel failover-timeout {SERVICE} 5000",
     ]
-    watched.sentinels.append(_start("sentinel", lines, "--sentinel"))
+    watched.sentinels.append(start_program("sentinel", lines, "--sentinel"))
 
 
-def _start(kind: str, lines: list[str], *options: str) -> OwnServer:
+def start_program(kind: str, lines: list[str], *options: str) -> OwnServer:
+    """Start Redis' program as a `node` or, by an option, as a `sentinel`."""
     user = unprivileged_user()
     folder = make_folder(f"kingpost-{kind}-", user)
     program = readable(find_redis(), folder / "programs", user)
