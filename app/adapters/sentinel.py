@@ -57,11 +57,15 @@ class Sentinels:
         kind = SSLConnection if url.is_tls else Connection
         user, password = url.sentinel_credentials
         options |= {"lib_name": None, "lib_version": None, "decode_responses": True}
-        # Made once, and opened for each question: a TLS context takes 15 ms to make.
         self._sentinels = [
             kind(host=host, port=port, username=user, password=password, **options)
             for host, port in url.sentinels
         ]
+        # A TLS context takes 15 ms to make: all have one, and so have the connections to Redis.
+        self.tls: Any = getattr(self._sentinels[0], "ssl_context", None)
+        for sentinel in self._sentinels:
+            if isinstance(sentinel, SSLConnection):
+                sentinel.ssl_context = self.tls
         self._lock = asyncio.Lock()
         self._primary: Address | None = None
         self._asked_at = 0.0
@@ -186,6 +190,10 @@ class PrimaryConnection(Connection):
 
 class PrimaryTLSConnection(PrimaryConnection, SSLConnection):
     """The same by TLS."""
+
+    def __init__(self, *, sentinels: Sentinels, **options: Any) -> None:
+        super().__init__(sentinels=sentinels, **options)
+        self.ssl_context = sentinels.tls
 
 
 def open_pool(kind: type[P], url: str, **options: Any) -> P:
