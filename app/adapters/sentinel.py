@@ -12,7 +12,12 @@ import weakref
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from redis.asyncio.connection import Connection, ConnectionPool, SSLConnection
+from redis.asyncio.connection import (
+    Connection,
+    ConnectionPool,
+    RedisSSLContext,
+    SSLConnection,
+)
 from redis.exceptions import (
     AuthenticationError,
     NoPermissionError,
@@ -62,10 +67,10 @@ class Sentinels:
             for host, port in url.sentinels
         ]
         # A TLS context takes 15 ms to make: all have one, and so have the connections to Redis.
-        self.tls: Any = getattr(self._sentinels[0], "ssl_context", None)
+        self.tls: RedisSSLContext | None = None
         for sentinel in self._sentinels:
             if isinstance(sentinel, SSLConnection):
-                sentinel.ssl_context = self.tls
+                self.tls = sentinel.ssl_context = self.tls or sentinel.ssl_context
         self._lock = asyncio.Lock()
         self._primary: Address | None = None
         self._asked_at = 0.0
@@ -193,7 +198,7 @@ class PrimaryTLSConnection(PrimaryConnection, SSLConnection):
 
     def __init__(self, *, sentinels: Sentinels, **options: Any) -> None:
         super().__init__(sentinels=sentinels, **options)
-        self.ssl_context = sentinels.tls
+        self.ssl_context = sentinels.tls or self.ssl_context
 
 
 def open_pool(kind: type[P], url: str, **options: Any) -> P:

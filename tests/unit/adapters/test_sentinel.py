@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import ssl
 import time
 from collections.abc import AsyncIterator, Iterator
 
@@ -12,7 +13,14 @@ from redis.exceptions import RedisError
 from app.adapters import sentinel as module
 from app.adapters.pubsub import RedisPubSub
 from app.adapters.redis import RedisAway, RedisLink
-from app.adapters.sentinel import Named, NoPrimary, Sentinels, believed, open_pool
+from app.adapters.sentinel import (
+    Named,
+    NoPrimary,
+    PrimaryTLSConnection,
+    Sentinels,
+    believed,
+    open_pool,
+)
 from app.redis_url import Address, sentinel_url
 from tests.sentinels import SERVICE, Watched, watched_redis
 
@@ -182,6 +190,15 @@ async def test_why_there_is_no_primary_is_told(watched: Watched) -> None:
     for each, reason in cases.items():
         with pytest.raises(NoPrimary, match=reason.partition("(")[0]):
             await asker(each).primary()
+
+
+def test_by_tls_one_context_serves_them_all() -> None:
+    url = "rediss+sentinel://one,two/main?ssl_cert_reqs=none"
+    pool = open_pool(BlockingConnectionPool, url)
+    one, other = pool.make_connection(), pool.make_connection()  # type: ignore[no-untyped-call]
+    assert isinstance(one, PrimaryTLSConnection)
+    assert one.ssl_context is other.ssl_context is pool.connection_kwargs["sentinels"].tls
+    assert one.ssl_context.cert_reqs == ssl.CERT_NONE
 
 
 def test_the_latest_election_counts() -> None:
