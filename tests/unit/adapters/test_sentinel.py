@@ -43,6 +43,15 @@ async def watched_link(watched: Watched) -> AsyncIterator[RedisLink]:
     await link.close()
 
 
+@pytest.fixture
+def next_one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis beside `redis_server`, for it to be a replica of."""
+    server = RedisServer(tmp_path_factory.mktemp("next"))
+    server.start()
+    yield server
+    server.kill()
+
+
 def asker(url: str) -> Sentinels:
     """Return what asks the sentinels of a URL."""
     found = sentinel_url(url)
@@ -84,10 +93,8 @@ async def test_a_killed_primary_is_followed_to_the_next_and_so_are_messages(
 
 
 async def test_a_connection_that_finds_itself_on_a_replica_is_dropped(
-    redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
+    redis_server: RedisServer, next_one: RedisServer
 ) -> None:
-    next_one = RedisServer(tmp_path_factory.mktemp("next"))
-    next_one.start()
     pool = open_pool(BlockingConnectionPool, "redis+sentinel://nobody/main")
     pool.connection_kwargs["sentinels"] = place = Told(("127.0.0.1", redis_server.port))
     client: Redis = Redis.from_pool(pool)
@@ -107,7 +114,6 @@ async def test_a_connection_that_finds_itself_on_a_replica_is_dropped(
                 assert await write()
             finally:
                 await demoted.slaveof()
-    next_one.kill()
 
 
 async def piped(client: Redis) -> list[int]:
@@ -131,10 +137,8 @@ class Told(Sentinels):
 
 
 async def test_connections_elsewhere_are_cut_when_the_primary_has_moved(
-    redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
+    redis_server: RedisServer, next_one: RedisServer
 ) -> None:
-    next_one = RedisServer(tmp_path_factory.mktemp("next"))
-    next_one.start()
     link = RedisLink("redis+sentinel://nobody/main", timeout=TIMEOUT)
     link.pool.connection_kwargs["sentinels"] = place = Told(("127.0.0.1", redis_server.port))
     listener = link.new_listener()
@@ -153,7 +157,6 @@ async def test_connections_elsewhere_are_cut_when_the_primary_has_moved(
         async with asyncio.timeout(5):
             await reading
     await link.close()
-    next_one.kill()
 
 
 async def test_a_sentinel_that_hangs_costs_no_deadline(watched: Watched) -> None:
