@@ -127,7 +127,9 @@ class Settings(BaseSettings):
 
     # ── Redis ────────────────────────────────────────────────────────────────────────────────
     redis_url: SecretStr | None = Field(
-        None, description="redis://host:6379/0. Unset: in-process parts, one worker only."
+        None,
+        description="redis://host:6379/0, or redis+sentinel://host:26379,host2:26379/service/0. "
+        "Unset: in-process parts, one worker only.",
     )
     redis_timeout: float = Field(
         0.05, gt=0, description="Seconds that a cache or limit may wait for Redis."

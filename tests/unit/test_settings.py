@@ -76,6 +76,8 @@ def test_an_unsafe_production_is_refused_by_name(change: dict[str, Any], named: 
     [
         ({"database_url": "mysql://kingpost@db/kingpost"}, "DATABASE_URL"),
         ({"redis_url": "redis:6379"}, "REDIS_URL"),
+        ({"redis_url": "redis+sentinel://redis:26379/"}, "REDIS_URL"),
+        ({"redis_url": "redis+sentinel://redis:redis/main"}, "REDIS_URL"),
         ({"rate_limit_login": "often"}, "RATE_LIMIT_LOGIN"),
         ({"rate_limit_default": "10/fortnight"}, "RATE_LIMIT_DEFAULT"),
         ({"cors_origins": "app.example.com"}, "CORS_ORIGINS"),

@@ -37,6 +37,7 @@ class RedisServer:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
         self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.socket_url = f"unix://{folder}/socket"
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -44,6 +45,7 @@ class RedisServer:
         """Start it and wait until it answers."""
         command = [redis_binary(), "--port", str(self.port), "--bind", "127.0.0.1"]
         command += ["--save", "", "--appendonly", "no", "--dir", str(self._folder)]
+        command += ["--unixsocket", f"{self._folder}/socket"]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + START_SECONDS
         with BlockingRedis(port=self.port) as client:

@@ -72,6 +72,16 @@ async def test_every_process_gets_each_message_once_and_in_order(
     assert got == [[*expected, b"back"]] * 2
 
 
+async def test_through_a_unix_socket_too(redis_server: RedisServer) -> None:
+    link = RedisLink(redis_server.socket_url, timeout=TIMEOUT)
+    got: list[bytes] = []
+    async with worker(redis_server) as other, running(link) as pubsub:
+        await pubsub.subscribe("room:a", got.append)
+        await other.publish("room:a", b"1")
+        await eventually(lambda: got == [b"1"])
+    await link.close()
+
+
 async def test_one_that_unsubscribed_gets_no_more_and_others_do(
     pair: tuple[PubSub, PubSub],
 ) -> None:
