@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-START_SECONDS = 30.0  # a laptop waking up; usually it takes one
-STOP_SECONDS = 10.0
+START_SECONDS = 60.0  # a laptop waking up; usually it takes one
+STOP_SECONDS = 30.0
 SYSTEM_POSTGRES = "/usr/lib/postgresql"  # where Debian keeps the server's programs, out of PATH
 UNPRIVILEGED_USERS = ("postgres", "nobody")
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Coroutine
 from itertools import product
 from typing import Any
 
-import httpx
 import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient, Response
@@ -31,7 +30,7 @@ from tests.factories import (
     sign_in,
 )
 from tests.live_server import LiveServer
-from tests.patience import no_longer
+from tests.patience import PATIENCE, no_longer
 
 USERS = "/api/v1/users"
 EXPORT = f"{USERS}/me/export"
@@ -176,11 +175,11 @@ async def test_who_stops_reading_an_export_holds_no_connection(
         await connection.execute(insert(items), [row] * 4000)  # 8 MB: more than sockets buffer
     headers = {**me.headers, "Accept-Encoding": "identity"}
     async with (
-        httpx.AsyncClient(base_url=server.url) as slow,
+        server.client() as slow,
         slow.stream("GET", EXPORT, headers=headers) as answer,
     ):
         assert answer.status_code == 200
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while app.state.resources.db.pool_use()[1]:
                 await asyncio.sleep(0.05)
         others = [client.get(f"{USERS}/me", headers=me.headers) for _ in range(20)]

@@ -25,6 +25,7 @@ from tests.api.files import (
 from tests.api.test_errors import problem
 from tests.conftest import MakeApp, MakeClient
 from tests.factories import admin, create_item, expect, new_user
+from tests.patience import within
 
 
 async def test_an_uploaded_file_is_described_listed_and_downloaded(client: AsyncClient) -> None:
@@ -312,7 +313,7 @@ async def test_a_client_that_stops_or_drips_is_not_waited_for(
 
     headers = {**owner.headers, "Content-Type": FORM_TYPE}
     url = f"/api/v1/items/{item['id']}/files"
-    async with asyncio.timeout(4):
+    async with within(4):
         answer = await client.post(url, content=slowly(), headers=headers)
     problem(answer, 408, "REQUEST_TIMEOUT")
     assert on_disk(app) == set()

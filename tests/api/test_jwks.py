@@ -31,6 +31,7 @@ from app.services import signing_keys
 from tests.api.test_token_attacks import parts_of
 from tests.conftest import MakeApp, MakeClient
 from tests.factories import Tokens, expect, new_user, sign_in
+from tests.patience import PATIENCE
 
 JWKS = "/.well-known/jwks.json"
 ME = "/api/v1/users/me"
@@ -53,7 +54,7 @@ async def published(client: AsyncClient) -> list[dict[str, str]]:
 
 async def until(condition: Callable[[], Any]) -> None:
     """Wait for something that a process finds out by itself."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not await condition():
             await asyncio.sleep(0.02)
 

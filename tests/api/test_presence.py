@@ -25,6 +25,7 @@ from tests.conftest import MakeApp
 from tests.factories import Tokens, new_user
 from tests.faults.conftest import producing
 from tests.live_server import LiveServer, serving
+from tests.patience import PATIENCE
 from tests.processes import Service
 
 GONE_WITHIN = presence.LIFE_SECONDS + presence.HEARTBEAT_SECONDS
@@ -154,7 +155,7 @@ async def test_a_dead_worker_s_people_are_gone_and_nobody_else_s(
     assert [await worker.beat() for worker in (alive, dead, third)] == [[], [], []]
     monkeypatch.setattr(presence, "LIFE_SECONDS", 1.5)
     found: list[News] = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not found:
             await asyncio.sleep(0.05)
             found = [*await alive.beat(), *await third.beat()]

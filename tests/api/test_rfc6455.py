@@ -13,6 +13,7 @@ from httpx import AsyncClient
 
 from tests.factories import Tokens, new_user
 from tests.live_server import LiveServer
+from tests.patience import PATIENCE
 from tests.raw_socket import (
     HANDSHAKE,
     Frame,
@@ -26,7 +27,7 @@ from tests.raw_socket import (
 
 pytestmark = pytest.mark.only("embedded")  # the protocol knows nothing of what is behind it
 
-DEADLINE = 10.0  # seconds
+DEADLINE = PATIENCE
 PING = b'{"action":"ping"}'
 EURO = "€".encode()
 

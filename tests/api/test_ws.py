@@ -13,6 +13,7 @@ from tests.api.live import listening, socket
 from tests.conftest import MakeApp
 from tests.factories import admin, create_item, new_user, sign_in
 from tests.live_server import LiveServer, serving
+from tests.patience import PATIENCE
 
 
 async def test_a_header_a_ticket_or_a_first_message_signs_in(
@@ -434,6 +435,6 @@ async def test_a_socket_has_so_many_channels(make_app: MakeApp, client: AsyncCli
 
 async def forgotten(app: FastAPI, user_id: int, *, but: int = 0) -> None:
     """Wait until the service has seen a user's sockets close."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while app.state.resources.hub.connections_of(user_id) > but:
             await asyncio.sleep(0.01)

@@ -15,6 +15,7 @@ from app.settings import Settings
 from tests.api.test_production_start import environment
 from tests.conftest import MakeSettings
 from tests.faults.proxy import FaultProxy, fault_proxy
+from tests.patience import PATIENCE
 from tests.processes import Service, gunicorn
 
 STARTED = "Application startup complete"  # what each worker says
@@ -35,7 +36,7 @@ class Production:
 
     def client(self) -> httpx.AsyncClient:
         """Return a client to use in `async with`."""
-        return httpx.AsyncClient(base_url=self.url, timeout=20)
+        return httpx.AsyncClient(base_url=self.url, timeout=PATIENCE)
 
 
 @dataclass

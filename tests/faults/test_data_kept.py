@@ -10,6 +10,7 @@ import pytest
 
 from tests.factories import create_item, expect, new_user
 from tests.faults.conftest import Production
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.only("production")
 
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.only("production")
 def many(production: Production) -> httpx.AsyncClient:
     """A client with a connection for each request, so that all workers are asked at once."""
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
-    return httpx.AsyncClient(base_url=production.url, timeout=30, limits=limits)
+    return httpx.AsyncClient(base_url=production.url, timeout=PATIENCE, limits=limits)
 
 
 async def test_fifty_at_once_with_one_key_create_one(production: Production) -> None:
@@ -116,7 +117,7 @@ async def test_clients_that_hang_up_leave_nothing_behind(production: Production)
         for start in range(0, 500, 50):
             await asyncio.gather(*(hang_up(number) for number in range(start, start + 50)))
         await create_item(client, tokens)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while await _connections_in_use(client):
                 await asyncio.sleep(0.05)
 

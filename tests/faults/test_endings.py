@@ -18,6 +18,7 @@ from tests.api.test_production_start import environment
 from tests.conftest import MakeSettings
 from tests.factories import create_item, expect, new_user
 from tests.faults.conftest import Production
+from tests.patience import PATIENCE, within
 from tests.processes import gunicorn
 
 pytestmark = pytest.mark.only("production")
@@ -40,12 +41,12 @@ async def test_what_is_in_flight_finishes(production: Production, settings: Sett
         await connection.rollback()
         assert expect(await change, 200)["price"] == 2
     await engine.dispose()
-    assert await asyncio.to_thread(production.service.process.wait, 45) == 0
+    assert await asyncio.to_thread(production.service.process.wait, PATIENCE) == 0
 
 
 @pytest.mark.parametrize("production", [{"DRAIN_SECONDS": "5"}], indirect=True)
 async def test_it_stops_being_ready_before_the_socket_closes(production: Production) -> None:
-    async with asyncio.timeout(20):  # one that has not started yet has nothing to finish
+    async with asyncio.timeout(PATIENCE):  # one that has not started yet has nothing to finish
         while production.service.log().count("Application startup complete") < 2:
             await asyncio.sleep(0.02)
     production.service.process.send_signal(signal.SIGTERM)
@@ -61,7 +62,7 @@ async def test_it_stops_being_ready_before_the_socket_closes(production: Product
         await asyncio.sleep(0.05)
     assert {served for _, _, served in answers} == {200}
     assert {ready for at, ready, _ in answers if at > 1} == {503}
-    assert await asyncio.to_thread(production.service.process.wait, 45) == 0
+    assert await asyncio.to_thread(production.service.process.wait, PATIENCE) == 0
 
 
 async def test_a_frozen_worker_is_replaced_and_says_where_it_hung(
@@ -72,13 +73,13 @@ async def test_a_frozen_worker_is_replaced_and_says_where_it_hung(
         before = set(service.workers)
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{service.port}") as client:
             with pytest.raises(httpx.TransportError):
-                await client.get("/hold", timeout=10)
-        async with asyncio.timeout(7):
+                await client.get("/hold", timeout=PATIENCE)
+        async with within(20):
             while len(service.workers) < 2 or before == set(service.workers):
                 await asyncio.sleep(0.05)
         stopped = min(service.workers)
         os.kill(stopped, signal.SIGSTOP)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while stopped in service.workers or len(service.workers) < 2:
                 await asyncio.sleep(0.05)
         assert "hold_the_loop" in service.log()

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from app.settings import Settings
 from tests.factories import create_item, expect, new_user, register
 from tests.faults.conftest import STARTED, Production, loading
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.only("production")
 
@@ -103,7 +104,7 @@ async def test_redis_away_only_degrades(production: Production, fault: str) -> N
             readiness = expect(await client.get("/health/ready"), 200)
             assert readiness["status"] == "degraded"
             production.redis.heal()
-            async with asyncio.timeout(8):
+            async with asyncio.timeout(PATIENCE):
                 while (await client.get("/health/ready")).json()["status"] != "ok":
                     await asyncio.sleep(0.05)
     assert load.share_of_success >= 0.99

@@ -170,7 +170,7 @@ async def test_nonsense_in_its_documents_is_not_remembered(
 async def test_a_discovery_document_that_contradicts_is_not_followed(
     fresh: AsyncClient, provider: OidcProvider
 ) -> None:
-    async with AsyncClient(verify=False) as reader:
+    async with AsyncClient(verify=False, timeout=PATIENCE) as reader:
         document = (await reader.get(provider.url + DISCOVERY)).json()
     for change in (
         {"issuer": "https://evil.example"},

@@ -9,6 +9,7 @@ import pytest
 from app.adapters import pubsub as module
 from app.adapters.pubsub import LocalPubSub, PubSub, RedisPubSub, open_pubsub
 from app.adapters.redis import RedisLink
+from tests.patience import PATIENCE, within
 
 from .conftest import MARGIN, TIMEOUT, RedisServer, eventually
 
@@ -19,7 +20,7 @@ async def running(link: RedisLink | None) -> AsyncIterator[PubSub]:
     pubsub = open_pubsub(link)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(pubsub.run())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await pubsub.wait_ready()
         yield pubsub
         await pubsub.close()
@@ -126,7 +127,7 @@ async def test_after_a_restart_of_redis_subscriptions_are_there_again(
     await pair[1].subscribe("room:late", late.append)
     assert own == [b"lost to others"]
     redis_server.start()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         await pair[1].wait_ready()
         while not (got and late):
             await pair[0].publish("room:a", b"again")
@@ -147,7 +148,7 @@ async def test_a_frozen_redis_holds_nobody_up_and_goes_on_afterwards(
         await pair[0].publish("room:a", b"meanwhile")
     assert loop.time() - started < TIMEOUT + MARGIN
     redis_server.thaw()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while b"again" not in got:
             await pair[0].publish("room:a", b"again")
             await asyncio.sleep(0.05)
@@ -163,7 +164,7 @@ async def test_subscribing_waits_for_redis_but_not_for_a_frozen_one(
     await pair[1].subscribe("room:a", got.append)
     assert module.CONFIRM_SECONDS * 0.9 < loop.time() - started < module.CONFIRM_SECONDS + 2
     redis_server.thaw()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while not got:
             await pair[0].publish("room:a", b"1")
             await asyncio.sleep(0.05)
@@ -181,7 +182,7 @@ async def test_a_connection_that_has_gone_silent_is_replaced(
         redis_server.freeze()
         await eventually(lambda: pubsub._connection is not first)
         redis_server.thaw()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await pubsub.wait_ready()
 
 
@@ -192,6 +193,6 @@ async def test_closing_ends_the_run_also_while_redis_is_away(redis_server: Redis
     run = asyncio.create_task(pubsub.run())
     await asyncio.sleep(0.05)
     await pubsub.close()
-    async with asyncio.timeout(1):
+    async with within(1):
         await run
     await link.close()

@@ -7,6 +7,7 @@ import pytest
 
 from app.adapters.redis import Breaker, Deadline, RedisAway, RedisLink, open_redis
 from app.settings import Settings
+from tests.patience import PATIENCE
 
 from .conftest import MARGIN, TIMEOUT, RedisServer
 
@@ -184,7 +185,7 @@ async def timed_failure(link: RedisLink) -> float:
 
 async def comes_back(link: RedisLink) -> None:
     """Call until Redis answers again, for at most three seconds."""
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(PATIENCE):
         while True:
             try:
                 await link.run(lambda client: client.set("kingpost:b", 1))
