@@ -15,6 +15,19 @@ PATIENCE = 60.0  # seconds for what takes some hundredths
 _STEP = 0.01  # seconds
 
 
+class LoopClock:
+    """Seconds by the steps of this loop: it stands still while the machine does."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    async def run(self) -> None:
+        """Go on until cancelled."""
+        while True:
+            await asyncio.sleep(_STEP)
+            self.seconds += _STEP
+
+
 @asynccontextmanager
 async def within(seconds: float) -> AsyncIterator[None]:
     """End what takes longer, as `asyncio.timeout` does, by a clock of this loop's own steps.

@@ -121,11 +121,14 @@ async def test_a_rotation_under_load_refuses_nobody(
     people = [await new_user(workers[0]) for _ in range(3)]
     statuses: list[int] = []
     kids: set[str] = set()
-    rotated_until = 0.0
+    rotated_until = float("inf")
+
+    def is_too_early() -> bool:
+        return time.monotonic() < rotated_until or len(kids) < 2 or len(statuses) <= 50
 
     async def use(index: int, tokens: Tokens) -> None:
         refresh, turn = tokens.refresh, index
-        while time.monotonic() < rotated_until or not rotated_until:
+        while is_too_early():
             turn += 1
             pair = await workers[turn % 2].post(
                 "/api/v1/auth/refresh", json={"refresh_token": refresh}
@@ -144,10 +147,9 @@ async def test_a_rotation_under_load_refuses_nobody(
     signs_at = now() + timedelta(seconds=3)
     write_key(folder, "RS256", signs_at)
     rotated_until = time.monotonic() + 4
-    await asyncio.gather(*load)
+    async with asyncio.timeout(PATIENCE):
+        await asyncio.gather(*load)
     assert set(statuses) == {200}
-    assert len(statuses) > 50
-    assert len(kids) == 2
 
 
 async def test_a_removed_key_opens_nothing_any_more(

@@ -371,4 +371,4 @@ def test_a_frozen_collector_delays_neither_answers_nor_the_end(tmp_path: Path) -
         frozen.settimeout(1)
         frozen.accept()[0].close()  # it was tried
     assert loaded
-    assert seconds < 12
+    assert seconds < 30  # by itself it would try again for a minute

@@ -131,6 +131,11 @@ async def test_others_are_served_while_many_sign_in(production: Production) -> N
     async with many(production) as client:
         tokens = await new_user(client)
         form = {"username": tokens.account.username, "password": tokens.account.password}
+        alone = []
+        for _ in range(3):
+            asked = time.monotonic()
+            expect(await client.post("/api/v1/auth/token", data=form), 200)
+            alone.append(time.monotonic() - asked)
         signing_in = [
             asyncio.create_task(client.post("/api/v1/auth/token", data=form)) for _ in range(50)
         ]
@@ -142,5 +147,5 @@ async def test_others_are_served_while_many_sign_in(production: Production) -> N
         statuses = {task.result().status_code for task in signing_in}
         assert statuses <= {200, 503}
         assert 200 in statuses
-        # Fifty hashes on the loops would hold each for half a second, and no request goes between.
-        assert statistics.median(waits) < 0.25
+        # Fifty hashes on the loops would hold each for ten or more, and no request goes between.
+        assert statistics.median(waits) < max(0.25, 2 * statistics.median(alone))

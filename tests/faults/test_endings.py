@@ -4,7 +4,6 @@ import asyncio
 import importlib.util
 import os
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,11 @@ from tests.processes import gunicorn
 
 pytestmark = pytest.mark.only("production")
 
+WAITING = """
+    SELECT count(*) FROM pg_stat_activity
+     WHERE datname = current_database() AND wait_event_type = 'Lock'
+"""
+
 
 async def test_what_is_in_flight_finishes(production: Production, settings: Settings) -> None:
     engine = create_async_engine(settings.sqlalchemy_url)
@@ -34,7 +38,9 @@ async def test_what_is_in_flight_finishes(production: Production, settings: Sett
         change = asyncio.create_task(
             client.patch(f"/api/v1/items/{item['id']}", json={"price": 2}, headers=tokens.headers)
         )
-        await asyncio.sleep(0.5)
+        async with asyncio.timeout(PATIENCE), engine.connect() as other:
+            while not (await other.execute(text(WAITING))).scalar_one():
+                await asyncio.sleep(0.02)
         production.service.process.send_signal(signal.SIGTERM)
         await asyncio.sleep(1)
         assert not change.done()
@@ -50,18 +56,17 @@ async def test_it_stops_being_ready_before_the_socket_closes(production: Product
         while production.service.log().count("Application startup complete") < 2:
             await asyncio.sleep(0.02)
     production.service.process.send_signal(signal.SIGTERM)
-    started = time.monotonic()
-    answers: list[tuple[float, int, int]] = []
-    while time.monotonic() - started < 1.5:
-        async with production.client() as client:  # each time a new connection
-            ready = await client.get("/health/ready")
-            served = await client.get("/api/v1/items")
-        if time.monotonic() - started > 1:  # a proxy shall not send another one on it
-            assert served.headers["connection"] == "close"
-        answers.append((time.monotonic() - started, ready.status_code, served.status_code))
-        await asyncio.sleep(0.05)
-    assert {served for _, _, served in answers} == {200}
-    assert {ready for at, ready, _ in answers if at > 1} == {503}
+    is_ready, in_a_row = True, 0
+    async with within(3):  # promised: one, of a machine at rest; it serves on for five
+        while in_a_row < 10:  # so that both workers have been asked
+            async with production.client() as client:  # each time a new connection
+                is_ready = (await client.get("/health/ready")).status_code == 200
+                served = await client.get("/api/v1/items")
+            assert served.status_code == 200
+            in_a_row = 0 if is_ready else in_a_row + 1
+            if in_a_row > 1:  # a proxy shall not send another one on it
+                assert served.headers["connection"] == "close"
+            await asyncio.sleep(0.05)
     assert await asyncio.to_thread(production.service.process.wait, PATIENCE) == 0
 
 
