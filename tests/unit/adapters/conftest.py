@@ -3,7 +3,6 @@
 import asyncio
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -15,6 +14,7 @@ from redis import Redis as BlockingRedis
 
 from app.adapters.redis import RedisLink
 from tests.patience import PATIENCE
+from tests.services import free_port
 
 START_SECONDS = PATIENCE
 TIMEOUT, MARGIN = 0.25, 0.2  # seconds that a Redis is waited for which is known to be away
@@ -35,9 +35,7 @@ class RedisServer:
     """One redis-server process on its own port."""
 
     def __init__(self, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
