@@ -389,7 +389,7 @@ async def test_thousands_of_parts_are_refused_at_once(client: AsyncClient) -> No
     body = part.encode() * 10_000 + f"--{BOUNDARY}--\r\n".encode()
     headers = {**owner.headers, "Content-Type": FORM_TYPE}
     url = f"/api/v1/items/{item['id']}/files"
-    started = time.perf_counter()
+    started = time.process_time()
     pieces = in_pieces(*(body[at : at + 65536] for at in range(0, len(body), 65536)))
     problem(await client.post(url, content=pieces, headers=headers), 413, "PAYLOAD_TOO_LARGE")
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1

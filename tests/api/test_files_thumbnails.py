@@ -135,7 +135,7 @@ def test_a_large_photograph_is_decoded_small() -> None:
     ],
 )
 def test_bombs_and_damage_are_refused_within_a_second(bomb: bytes) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(thumbnails.NotAPicture):
         thumbnails.make(io.BytesIO(bomb))
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
