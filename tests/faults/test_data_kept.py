@@ -4,15 +4,38 @@ import asyncio
 import re
 import statistics
 import time
+from collections.abc import AsyncIterator, Callable
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
+from app.settings import Settings
+from tests.backends import Backend, Place
+from tests.conftest import SECRET_KEY
 from tests.factories import create_item, expect, new_user
-from tests.faults.conftest import Production
+from tests.faults.conftest import Production, producing
 from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.only("production")
+
+
+@pytest.fixture(scope="module")
+async def production(
+    shared_place: Callable[[Backend], Place],
+) -> AsyncIterator[Production]:
+    """One for all of these tests: none of them harms it."""
+    place = shared_place(Backend.PRODUCTION)
+    settings = Settings(
+        _env_file=None,
+        environment="test",
+        secret_key=SecretStr(SECRET_KEY),
+        database_url=place.database_url,
+        redis_url=place.redis_url,
+        data_dir=place.data_dir,
+    )
+    async with producing(settings) as production:
+        yield production
 
 
 def many(production: Production) -> httpx.AsyncClient:
