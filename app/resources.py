@@ -1,7 +1,6 @@
 """What one process holds, opened and closed by the lifespan; never a module global."""
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -19,6 +18,7 @@ from app.adapters.redis import RedisLink, open_redis
 from app.adapters.snapshots import Snapshots
 from app.adapters.storage import open_storage
 from app.adapters.webhooks import WebhookSender
+from app.ending import ended
 from app.events.hub import Hub
 from app.events.invalidation import forget_changed
 from app.events.presence import Presence
@@ -127,7 +127,7 @@ async def open_resources(
                 "signing-keys": _follow_keys(resources),
             }.items()
         ]
-        stack.push_async_callback(_end, tasks)
+        stack.push_async_callback(ended, *tasks)
         logger.info("ready: %s", "; ".join(f"{k}: {v}" for k, v in describe(resources).items()))
         with drain_on_signal(resources.drain, settings.drain_seconds):
             yield resources
@@ -328,10 +328,3 @@ def _read_pool(metrics: Metrics, db: Database) -> None:
     size, in_use = db.pool_use()
     metrics.pool_size.set(size)
     metrics.pool_in_use.set(in_use)
-
-
-async def _end(tasks: list[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await asyncio.gather(*tasks, return_exceptions=True)

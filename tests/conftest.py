@@ -24,6 +24,7 @@ from app.settings import Settings
 from tests.backends import Backend, Foundation, Place, Run, fresh_place
 from tests.live_server import LiveServer, running, serving
 from tests.one_at_a_time import hold_to_it
+from tests.patience import PATIENCE
 from tests.services import ServiceUnavailable
 
 # A machine that is busy with tests is slow, and no property is about that.
@@ -210,8 +211,9 @@ def make_settings(request: pytest.FixtureRequest, backend: Backend) -> MakeSetti
             "rate_limits_enabled": False,
             "run_jobs": "inline",
             # A machine that is busy with tests answers late, and no test is about that.
-            "redis_timeout": 5.0,
-            "database_pool_timeout": 10.0,
+            "redis_timeout": 30.0,
+            "database_pool_timeout": PATIENCE,
+            "database_statement_timeout": PATIENCE,
             # The receivers of the tests are here, and have no days.
             "webhooks_allow_private": True,
             "webhooks_wait_scale": 0.001,

@@ -13,6 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from app.server import OPTIONS
+from tests.patience import PATIENCE
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class LiveServer:
 
     def client(self, **options: Any) -> httpx.AsyncClient:
         """Return a client to use in `async with`."""
-        options.setdefault("timeout", 10.0)
+        options.setdefault("timeout", PATIENCE)
         # A TLS context takes 15 ms to make, and nothing here speaks TLS.
         return httpx.AsyncClient(base_url=self.url, verify=False, **options)
 
@@ -82,7 +83,7 @@ async def serving(app: FastAPI) -> AsyncIterator[LiveServer]:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", 0))
         task = asyncio.create_task(server.serve(sockets=[listener]))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while not server.started:
                 await asyncio.sleep(0.002)
         try:

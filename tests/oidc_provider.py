@@ -24,6 +24,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from tests.live_server import serving
+from tests.patience import PATIENCE
 
 CLIENT_ID = "kingpost-tests"
 CLIENT_SECRET = "tests-only-b1946ac92492d234"
@@ -79,7 +80,7 @@ class OidcProvider:
 
     async def consent(self, authorization_url: str) -> httpx.URL:
         """Do what the person does there; return the callback that their browser is sent to."""
-        async with httpx.AsyncClient(verify=False) as client:
+        async with httpx.AsyncClient(verify=False, timeout=PATIENCE) as client:
             answer = await client.get(authorization_url)
         assert answer.status_code == 302, answer.text
         return httpx.URL(answer.headers["location"])

@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-DEADLINE = 15.0  # seconds
+DEADLINE = 60.0  # seconds
 
 
 @dataclass(frozen=True)

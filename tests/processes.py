@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from tests.patience import PATIENCE
+
 WORKERS = 2
 # Compiled code is kept, as it is in production, whatever this machine wants for its tests.
 _AS_USUAL = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
@@ -88,7 +90,7 @@ def gunicorn(
             raise
         finally:
             process.send_signal(signal.SIGTERM)
-            process.wait(30)
+            process.wait(PATIENCE)
 
 
 def start_on(
@@ -115,7 +117,7 @@ def _wait_until_live(port: int, process: subprocess.Popen[bytes]) -> None:
     Raises:
         RuntimeError: it ended, or does not come up.
     """
-    deadline = time.monotonic() + 60  # of a machine that is busy with tests
+    deadline = time.monotonic() + PATIENCE
     while True:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/live", timeout=1):

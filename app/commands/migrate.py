@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from app.adapters.database import Database
-from app.repositories.schema import current_revision
+from app.repositories.schema import current_revision, is_served, known_revisions
 from app.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,16 +22,15 @@ def migrate(settings: Settings) -> int:
 
 def check(settings: Settings) -> int:
     """Return 0 where the database is at the newest revision, else 1."""
-    current, newest = asyncio.run(_revision(settings)), _revisions()[-1]
-    is_current = _is_current(current)
+    current, newest = asyncio.run(_revision(settings)), known_revisions()[0]
     print(f"The database is at revision {current or 'none'}; the newest is {newest}.")
-    return 0 if is_current else 1
+    return 0 if is_served(current) else 1
 
 
 def upgrade(settings: Settings) -> tuple[str | None, str | None]:
     """Migrate where there is something to do; return the revisions before and after."""
     current = asyncio.run(_revision(settings))
-    if _is_current(current):
+    if is_served(current):
         return current, current
     from alembic import command
     from alembic.config import Config
@@ -39,25 +38,12 @@ def upgrade(settings: Settings) -> tuple[str | None, str | None]:
     config = Config(ROOT / "alembic.ini")
     config.attributes["url"] = settings.sqlalchemy_url
     command.upgrade(config, "head")
-    return current, _revisions()[-1]
+    return current, known_revisions()[0]
 
 
 async def _revision(settings: Settings) -> str | None:
     async with opened(settings) as db, db.read() as connection:
         return await current_revision(connection)
-
-
-def _revisions() -> list[str]:
-    """Return the revisions by their files' names: importing Alembic takes too long for a start."""
-    return sorted(
-        path.name.partition("_")[0] for path in (ROOT / "migrations/versions").glob("*_*.py")
-    )
-
-
-def _is_current(revision: str | None) -> bool:
-    """One that we do not know is a newer one, and none of our business."""
-    known = _revisions()
-    return revision is not None and (revision == known[-1] or revision not in known)
 
 
 @asynccontextmanager
@@ -74,7 +60,7 @@ async def opened(settings: Settings) -> AsyncIterator[Database]:
 
 def is_migrated(settings: Settings) -> bool:
     """Tell whether a command may use the database; where it may not, say what to do."""
-    if _is_current(asyncio.run(_revision(settings))):
+    if is_served(asyncio.run(_revision(settings))):
         return True
     print("The database is not at the newest revision; first: kingpost migrate", file=sys.stderr)
     return False

@@ -17,7 +17,7 @@ from app.cpus import usable_cpus
 from app.doctor.finding import Finding, ok, warning, wrong
 from app.errors import DatabaseUnavailable
 from app.repositories.jobs import JobRepository
-from app.repositories.schema import current_revision, known_revisions
+from app.repositories.schema import current_revision, is_served, known_revisions
 from app.repositories.server import ServerFacts, server_facts
 from app.repositories.users import UserRepository
 from app.security.principal import Role
@@ -138,7 +138,7 @@ async def _schema(db: Database, settings: Settings) -> AsyncIterator[Finding]:
     async with db.read() as connection:
         current = await current_revision(connection)
     newest = known_revisions()[0]
-    if current is None or (current != newest and current in known_revisions()):
+    if not is_served(current):
         yield wrong(
             "migrations",
             f"the database is at {current or 'none'}, this code at {newest}",

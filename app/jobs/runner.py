@@ -14,6 +14,7 @@ from datetime import timedelta
 from functools import partial
 
 from app.clock import now
+from app.ending import ended
 from app.errors import DomainError
 from app.jobs.definition import Failed, JobKind, Lost, RetryAfter, Run
 from app.jobs.registry import kinds
@@ -144,15 +145,15 @@ class Runner:
             await asyncio.wait((work, heart), return_when=asyncio.FIRST_COMPLETED)
             if work.done():
                 return work.result()
-            await _cancel(work)
+            await ended(work)
             return await self._cancelled(job) if heart.result() else None
         except asyncio.CancelledError:
-            await _cancel(work)
+            await ended(work)
             with contextlib.suppress(DomainError):
                 await asyncio.shield(self._release(job))
             raise
         finally:
-            await _cancel(heart)
+            await ended(heart)
 
     async def _cancelled(self, job: Job) -> str | None:
         async with self._db.transaction() as connection:
@@ -233,9 +234,3 @@ class Runner:
                     await JobRepository(connection).enqueue_scheduled(
                         kind.name, not_since=now() - timedelta(seconds=kind.every)
                     )
-
-
-async def _cancel(task: asyncio.Task[object]) -> None:
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError, Exception):
-        await task

@@ -1,11 +1,11 @@
 """Which process runs jobs and sends webhooks: the server itself, or `kingpost worker`."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
+from app.ending import ended
 from app.jobs.queue import JobQueue, consume
 from app.jobs.runner import Runner
 from app.resources import Resources
@@ -41,7 +41,7 @@ async def jobs_of_worker(resources: Resources) -> AsyncIterator[None]:
             yield
             return
         url = settings.redis_url.get_secret_value()
-        async with _beside(consume(url, runner.run_handed_over, at_once=settings.job_concurrency)):
+        async with beside(consume(url, runner.run_handed_over, at_once=settings.job_concurrency)):
             yield
 
 
@@ -54,18 +54,23 @@ async def _running(resources: Resources, *, grace: float) -> AsyncIterator[Runne
         lease_seconds=settings.job_lease_seconds,
     )
     try:
-        async with _beside(runner.run()), _beside(resources.webhook_loop.run()):
+        async with beside(runner.run()), beside(resources.webhook_loop.run()):
             yield runner
     finally:
         await runner.stop(grace)
 
 
 @asynccontextmanager
-async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+async def beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Do some work beside what is inside, and end it with that.
+
+    Raises:
+        Exception: what the work failed with.
+    """
     task = asyncio.create_task(work)
     try:
         yield
     finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        await ended(task)
+        if not task.cancelled():
+            task.result()

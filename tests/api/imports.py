@@ -7,6 +7,7 @@ from typing import Any
 from httpx import AsyncClient
 
 from tests.factories import Tokens, expect
+from tests.patience import PATIENCE
 
 V1, V2 = "/api/v1/items", "/api/v2/items"
 NDJSON, CSV = "application/x-ndjson", "text/csv"
@@ -26,7 +27,7 @@ async def send(
 
 
 async def ended(client: AsyncClient, owner: Tokens, job: dict[str, Any]) -> dict[str, Any]:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while True:
             url = f"/api/v1/jobs/{job['id']}"
             found = expect(await client.get(url, headers=owner.headers), 200)

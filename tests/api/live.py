@@ -11,8 +11,9 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.factories import Tokens
 from tests.live_server import LiveServer
+from tests.patience import PATIENCE
 
-DEADLINE = 5.0  # seconds
+DEADLINE = PATIENCE
 
 
 class Socket:

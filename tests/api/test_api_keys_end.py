@@ -20,8 +20,11 @@ from tests.api.live import DEADLINE, socket
 from tests.conftest import MakeApp, MakeClient
 from tests.factories import admin, create_item, expect, new_user
 from tests.live_server import LiveServer
+from tests.patience import no_longer
 
-PROMISED = 1.5  # seconds; promised is one
+PROMISED = 1  # second
+# The first is enough; another one where the machine stood still for all of that.
+LIVES = [timedelta(seconds=seconds) for seconds in (1, 8, 60)]
 End = Callable[[AsyncClient, FastAPI, Key], Awaitable[Any]]
 
 
@@ -58,19 +61,19 @@ async def test_a_key_ends_within_a_second_on_every_worker(
     assert await works(client, key)
     await end(client, app, key)
     assert not await works(client, key)
-    async with asyncio.timeout(PROMISED):
-        while await works(elsewhere, key):
-            await asyncio.sleep(0.01)
+    await no_longer(lambda: works(elsewhere, key), than=PROMISED)
 
 
 async def test_an_expired_key_ends_by_itself(client: AsyncClient) -> None:
     owner = await new_user(client)
-    ends_at = now() + timedelta(seconds=1)
-    key = await new_key(client, owner, expires_at=ends_at.isoformat())
-    assert await works(client, key)
-    async with asyncio.timeout(2.5):
-        while await works(client, key):
-            await asyncio.sleep(0.02)
+    for life in LIVES:
+        ends_at = now() + life
+        key = await new_key(client, owner, expires_at=ends_at.isoformat())
+        if await works(client, key):
+            break
+    else:
+        pytest.fail("it never worked")
+    await no_longer(lambda: works(client, key), than=life.total_seconds())
     assert now() >= ends_at
     new = await rotated(client, key, 60)  # another secret does not make it live longer
     assert not await works(client, new)
@@ -78,12 +81,16 @@ async def test_an_expired_key_ends_by_itself(client: AsyncClient) -> None:
 
 async def test_an_overlap_does_not_outlive_the_key(client: AsyncClient) -> None:
     owner = await new_user(client)
-    ends_at = (now() + timedelta(seconds=1)).isoformat()
-    old = await new_key(client, owner, expires_at=ends_at)
-    new = await rotated(client, old, 600)
-    async with asyncio.timeout(2.5):
-        while await works(client, old) or await works(client, new):
-            await asyncio.sleep(0.02)
+    for life in LIVES:
+        ends_at = (now() + life).isoformat()
+        old = await new_key(client, owner, expires_at=ends_at)
+        new = await rotated(client, old, 600)
+        if await works(client, old) and await works(client, new):
+            break
+    else:
+        pytest.fail("they never worked")
+    for key in (old, new):
+        await no_longer(lambda key=key: works(client, key), than=life.total_seconds())  # type: ignore[misc]
 
 
 async def test_a_role_that_was_taken_is_taken_from_the_key(
@@ -99,9 +106,12 @@ async def test_a_role_that_was_taken_is_taken_from_the_key(
     # What a role allows to change asks the database: not even within the second.
     gain = await third.patch(url, json={"roles": ["admin"]}, headers=key.headers)
     assert gain.status_code == 403
-    async with asyncio.timeout(PROMISED):
-        while (await elsewhere.get("/api/v1/users", headers=key.headers)).status_code != 403:
-            await asyncio.sleep(0.01)
+
+    async def still() -> bool:
+        answer = await elsewhere.get("/api/v1/users", headers=key.headers)
+        return answer.status_code != 403
+
+    await no_longer(still, than=PROMISED)
 
 
 async def test_signing_out_everywhere_leaves_keys_alone(client: AsyncClient) -> None:
@@ -128,10 +138,10 @@ async def test_a_known_key_costs_no_question_and_little_time(
     monkeypatch.setattr(authenticator, "_db", None)
     costs = []
     for _ in range(20):
-        started = time.perf_counter()
+        started = time.process_time()
         for _ in range(100):
             assert await authenticator.authenticate_key(key.secret) is known
-        costs.append((time.perf_counter() - started) / 100)
+        costs.append((time.process_time() - started) / 100)
     assert min(costs) < 100e-6  # seconds
 
 

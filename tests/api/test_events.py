@@ -21,6 +21,7 @@ from app.models.events import Audience, Event, EventKind, events
 from tests.api.live import DEADLINE
 from tests.factories import create_item, new_user
 from tests.live_server import LiveServer
+from tests.patience import PATIENCE
 
 
 class Stream:
@@ -127,7 +128,7 @@ async def test_events_beyond_retention_are_gone(client: AsyncClient, app: FastAP
     db = app.state.resources.db
     async with db.transaction() as connection:
         await connection.execute(delete(events).where(events.c.id <= 2))
-    async with asyncio.timeout(10):  # nothing is forgotten in earnest before it was read
+    async with asyncio.timeout(PATIENCE):  # nothing is forgotten in earnest before it was read
         while app.state.resources.tail.position < 3:
             await asyncio.sleep(0.01)
     answer = await client.get("/api/v1/events?channel=items", headers={"Last-Event-ID": "1"})

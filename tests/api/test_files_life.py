@@ -24,6 +24,7 @@ from tests.api.test_files_presign import CONTENT, announce, send
 from tests.api.test_files_thumbnails import with_thumbnail
 from tests.factories import create_item, expect, new_user
 from tests.live_server import LiveServer
+from tests.patience import PATIENCE
 
 OLD = timedelta(hours=3)
 
@@ -77,7 +78,7 @@ async def test_whoever_makes_room_waits_for_who_did_before(
         await asyncio.wait([second], timeout=0.3)
         assert not second.done()
         await FileRepository(connection).remove(file["id"])
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         assert await second == 0
 
 
@@ -170,7 +171,7 @@ async def test_clients_that_hang_up_leave_nothing(
         writer.write(head.encode() + body[:600_000])
         await writer.drain()
         writers.append(writer)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while len(on_disk(app)) < 20:
             await asyncio.sleep(0.01)
     assert app.state.resources.db.pool_use()[1] <= 1  # nobody waits with a connection in hand
@@ -179,7 +180,7 @@ async def test_clients_that_hang_up_leave_nothing(
         linger = (1).to_bytes(4, "little") + (0).to_bytes(4, "little")
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)  # reset, not a polite end
         writer.close()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while on_disk(app):
             await asyncio.sleep(0.01)
     listed = await client.get(f"/api/v1/items/{item['id']}/files")
@@ -207,6 +208,6 @@ async def test_a_reader_that_hangs_up_closes_the_file(
             break
         assert is_open()
         assert app.state.resources.db.pool_use()[1] <= 1
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while is_open():
             await asyncio.sleep(0.01)

@@ -17,6 +17,7 @@ from tests.api.test_files_presign import CONTENT, announce, confirm
 from tests.api.test_files_thumbnails import with_thumbnail
 from tests.conftest import MakeApp, MakeClient
 from tests.factories import create_item, expect, new_user
+from tests.patience import PATIENCE
 from tests.s3 import Bucket, new_bucket, s3_server
 
 pytestmark = pytest.mark.only("embedded")  # what the database is makes no difference here
@@ -135,7 +136,7 @@ async def test_an_image_gets_its_thumbnail(client: AsyncClient, bucket: Bucket) 
 
 
 async def put(announced: dict[str, Any], content: bytes, **headers: str) -> httpx.Response:
-    async with httpx.AsyncClient() as direct:
+    async with httpx.AsyncClient(timeout=PATIENCE) as direct:
         return await direct.put(
             announced["url"], content=content, headers=announced["headers"] | headers
         )
@@ -183,7 +184,7 @@ async def test_a_link_leads_straight_to_the_bucket(client: AsyncClient, bucket: 
     answer = await client.post(f"/api/v1/files/{file['id']}/url", json={}, headers=owner.headers)
     link = expect(answer, 200)["url"]
     assert link.startswith(bucket.url)
-    async with httpx.AsyncClient() as direct:
+    async with httpx.AsyncClient(timeout=PATIENCE) as direct:
         got = await direct.get(link)
     assert (got.status_code, got.content) == (200, b"hello")
     assert got.headers["content-disposition"].startswith("attachment;")

@@ -16,6 +16,7 @@ from app.services import thumbnails
 from tests.api.files import GIF, add_file, picture
 from tests.api.test_errors import problem
 from tests.factories import Tokens, create_item, expect, new_user
+from tests.patience import PATIENCE
 
 
 async def described(client: AsyncClient, tokens: Tokens, file: dict[str, Any]) -> dict[str, Any]:
@@ -30,7 +31,7 @@ async def with_thumbnail(
     client: AsyncClient, tokens: Tokens, file: dict[str, Any]
 ) -> dict[str, Any]:
     """Return what is told of a file once it has a thumbnail."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not (found := await described(client, tokens, file))["thumbnail_url"]:
             await asyncio.sleep(0.02)
     return found
@@ -134,7 +135,7 @@ def test_a_large_photograph_is_decoded_small() -> None:
     ],
 )
 def test_bombs_and_damage_are_refused_within_a_second(bomb: bytes) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(thumbnails.NotAPicture):
         thumbnails.make(io.BytesIO(bomb))
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1

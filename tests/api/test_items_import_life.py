@@ -22,6 +22,7 @@ from tests.backends import Place
 from tests.conftest import MakeApp, MakeClient
 from tests.factories import Tokens, admin, create_item, expect, new_user
 from tests.live_server import LiveServer
+from tests.patience import PATIENCE
 
 
 async def test_a_file_that_is_too_large_leaves_nothing_behind(
@@ -70,11 +71,11 @@ async def test_a_client_that_hangs_up_leaves_nothing(
     _, writer = await asyncio.open_connection(host, int(port))
     writer.write(head.encode() + many(3000))
     await writer.drain()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while contents(app) == before:
             await asyncio.sleep(0.01)
     writer.close()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while contents(app) != before:
             await asyncio.sleep(0.01)
     jobs = (await client.get("/api/v1/jobs", headers=owner.headers)).json()
@@ -240,7 +241,7 @@ async def cancelled_in_the_second_batch(
 
     monkeypatch.setattr(ItemBatches, "write", write_and_wait)
     job = await send(client, owner, many(3000), atomic=atomic)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await reached.wait()
     url = f"/api/v1/jobs/{job['id']}"
     assert (await client.delete(url, headers=owner.headers)).status_code == 204
@@ -341,7 +342,7 @@ async def test_a_long_atomic_import_holds_up_no_other_event(
     monkeypatch.setattr(ItemBatches, "write", write_and_wait)
     async with listening(server, other, "items") as live:
         job = await send(client, owner, many(10), atomic="true")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await reached.wait()
         made = await create_item(client, other)
         assert (await live.until("event"))["event"]["subject"] == f"item:{made['id']}"

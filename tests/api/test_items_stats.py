@@ -8,6 +8,7 @@ from httpx import AsyncClient
 
 from tests.conftest import MakeApp, MakeClient
 from tests.factories import analyst, create_item, expect, new_user
+from tests.patience import PATIENCE
 
 STATS = "/api/v1/items/stats"
 
@@ -50,7 +51,7 @@ async def test_they_are_kept_for_a_while_and_exact_again_after(
     same = await client.get(STATS, headers=known)
     assert (same.status_code, same.content) == (304, b"")
     answer = first
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while answer.json()["total"] == 0:
             answer = await client.get(STATS, headers=reader.headers)
     assert answer.json()["total"] == 1

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -18,6 +18,7 @@ from app.models.jobs import jobs
 from app.repositories.jobs import JobRepository
 from tests.conftest import MakeApp
 from tests.factories import Tokens, admin, expect, new_user
+from tests.patience import PATIENCE
 
 ran: list[tuple[str, int]] = []
 going: dict[str, asyncio.Event] = {}
@@ -30,6 +31,7 @@ class Crowd:
     there: int = 0
     most: int = 0
     gone: int = 0
+    met: asyncio.Event = field(default_factory=asyncio.Event)  # that two were there at once
 
 
 crowds: dict[str, Crowd] = {}
@@ -83,7 +85,10 @@ async def endless(run: Run, name: str) -> Outcome:
 async def crowd(_run: Run, name: str) -> Outcome:
     crowds[name].there += 1
     crowds[name].most = max(crowds[name].most, crowds[name].there)
-    await asyncio.sleep(0.05)
+    if crowds[name].there > 1:
+        crowds[name].met.set()
+    await crowds[name].met.wait()
+    await asyncio.sleep(0.05)  # for a third, were it let in
     crowds[name].there -= 1
     crowds[name].gone += 1
     return None
@@ -109,7 +114,7 @@ async def enqueue(app: FastAPI, kind: str, owner: Tokens | None = None, **argume
 
 
 async def ended(client: AsyncClient, owner: Tokens, job_id: int) -> dict[str, Any]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while True:
             url = f"/api/v1/jobs/{job_id}"
             found = expect(await client.get(url, headers=owner.headers), 200)
@@ -214,7 +219,7 @@ async def test_what_runs_is_cut_off(make_app: MakeApp, client: AsyncClient) -> N
     app = await make_app(job_lease_seconds=0.6)
     owner = await new_user(client)
     job_id = await enqueue(app, "test.endless", owner, name="cut")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         await going.setdefault("cut", asyncio.Event()).wait()
     url = f"/api/v1/jobs/{job_id}"
     assert (await client.delete(url, headers=owner.headers)).status_code == 204
@@ -299,7 +304,7 @@ async def test_a_stop_gives_back_what_runs_and_the_attempt_does_not_count(
     own = runner.Runner(app.state.resources, concurrency=1, lease_seconds=60)
     job_id = await enqueue(app, "test.endless", name="stopped")
     own.start([job_id])
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await going.setdefault("stopped", asyncio.Event()).wait()
     await own.stop(0.01)
     async with app.state.resources.db.read() as connection:
@@ -314,7 +319,7 @@ async def test_what_is_handed_over_and_what_is_found_share_one_limit(make_app: M
     own = runner.Runner(app.state.resources, concurrency=2, lease_seconds=60)
     crowd_of_test = crowds["shared"] = Crowd()
     job_ids = [await enqueue(app, "test.crowd", name="shared") for _ in range(8)]
-    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as tasks:
         looking = tasks.create_task(own.run())
         for job_id in job_ids:
             tasks.create_task(own.run_handed_over(job_id))

@@ -31,6 +31,7 @@ from app.services import signing_keys
 from tests.api.test_token_attacks import parts_of
 from tests.conftest import MakeApp, MakeClient
 from tests.factories import Tokens, expect, new_user, sign_in
+from tests.patience import PATIENCE
 
 JWKS = "/.well-known/jwks.json"
 ME = "/api/v1/users/me"
@@ -53,7 +54,7 @@ async def published(client: AsyncClient) -> list[dict[str, str]]:
 
 async def until(condition: Callable[[], Any]) -> None:
     """Wait for something that a process finds out by itself."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not await condition():
             await asyncio.sleep(0.02)
 
@@ -120,11 +121,14 @@ async def test_a_rotation_under_load_refuses_nobody(
     people = [await new_user(workers[0]) for _ in range(3)]
     statuses: list[int] = []
     kids: set[str] = set()
-    rotated_until = 0.0
+    rotated_until = float("inf")
+
+    def is_too_early() -> bool:
+        return time.monotonic() < rotated_until or len(kids) < 2 or len(statuses) <= 50
 
     async def use(index: int, tokens: Tokens) -> None:
         refresh, turn = tokens.refresh, index
-        while time.monotonic() < rotated_until or not rotated_until:
+        while is_too_early():
             turn += 1
             pair = await workers[turn % 2].post(
                 "/api/v1/auth/refresh", json={"refresh_token": refresh}
@@ -143,10 +147,9 @@ async def test_a_rotation_under_load_refuses_nobody(
     signs_at = now() + timedelta(seconds=3)
     write_key(folder, "RS256", signs_at)
     rotated_until = time.monotonic() + 4
-    await asyncio.gather(*load)
+    async with asyncio.timeout(PATIENCE):
+        await asyncio.gather(*load)
     assert set(statuses) == {200}
-    assert len(statuses) > 50
-    assert len(kids) == 2
 
 
 async def test_a_removed_key_opens_nothing_any_more(

@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from tests.conftest import MakeApp, MakeClient
 from tests.factories import create_item, expect, new_user
+from tests.patience import PATIENCE
 
 
 async def test_live_asks_nobody(client: AsyncClient) -> None:
@@ -18,7 +19,7 @@ async def test_live_asks_nobody(client: AsyncClient) -> None:
 
 async def test_ready_tells_of_every_check(client: AsyncClient) -> None:
     body = expect(await client.get("/health/ready"), 200)
-    async with asyncio.timeout(5):  # a busy machine may read its events late
+    async with asyncio.timeout(PATIENCE):  # a busy machine may read its events late
         while body["status"] != "ok":
             body = expect(await client.get("/health/ready"), 200)
     assert body["uptime_seconds"] >= 0

@@ -23,6 +23,7 @@ from tests.api.live import listening
 from tests.conftest import MakeSettings
 from tests.factories import new_user
 from tests.live_server import LiveServer
+from tests.patience import PATIENCE, within
 from tests.processes import Service, gunicorn
 from tests.services import free_port
 
@@ -49,14 +50,14 @@ def environment(settings: Settings) -> dict[str, str]:
 @pytest.fixture
 async def service(make_settings: MakeSettings) -> AsyncIterator[Service]:
     with gunicorn("kingpost", "app.main:app", environment(make_settings())) as service:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while len(service.workers) < 2:
                 await asyncio.sleep(0.02)
         yield service
 
 
 def client_of(service: Service) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=f"http://127.0.0.1:{service.port}", timeout=10)
+    return httpx.AsyncClient(base_url=f"http://127.0.0.1:{service.port}", timeout=PATIENCE)
 
 
 def children_of(pid: int) -> list[str]:
@@ -64,7 +65,7 @@ def children_of(pid: int) -> list[str]:
 
 
 async def is_ended(service: Service) -> int:
-    return await asyncio.to_thread(service.process.wait, 45)
+    return await asyncio.to_thread(service.process.wait, PATIENCE)
 
 
 async def test_metrics_are_those_of_all_workers(service: Service) -> None:
@@ -85,7 +86,7 @@ async def test_sigterm_tells_every_stream_to_come_back_and_ends_cleanly(service:
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(
             httpx.AsyncClient(
-                base_url=server.url, timeout=20, limits=httpx.Limits(max_connections=None)
+                base_url=server.url, timeout=PATIENCE, limits=httpx.Limits(max_connections=None)
             )
         )
         tokens = await new_user(client)
@@ -109,7 +110,7 @@ async def test_sigterm_tells_every_stream_to_come_back_and_ends_cleanly(service:
         async def end_of(stream: httpx.Response) -> str:
             return "".join([part async for part in stream.aiter_text()])
 
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             codes = await asyncio.gather(*map(code_of, sockets))
             await asyncio.gather(*map(end_of, streams))
     assert set(codes) == {1012}
@@ -121,7 +122,7 @@ async def test_a_killed_worker_is_replaced_and_the_other_serves_on(service: Serv
     before = set(service.workers)
     os.kill(min(before), signal.SIGKILL)
     statuses: list[int] = []
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         try:
             async with client_of(service) as client:
@@ -154,7 +155,7 @@ async def test_a_reload_under_load_loses_no_request(service: Service) -> None:
     before = set(service.workers)
     clients = [asyncio.create_task(load()) for _ in range(4)]
     service.process.send_signal(signal.SIGHUP)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         while len(service.workers) < 2 or before & set(service.workers):
             await asyncio.sleep(0.05)
     stop.set()
@@ -188,7 +189,7 @@ async def test_an_unsafe_start_is_refused_by_name(
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         _, said = await process.communicate()
     assert process.returncode != 0
     assert named in said.decode()
@@ -201,7 +202,7 @@ async def test_what_is_set_for_sockets_holds_in_production_too(make_settings: Ma
         server = LiveServer(f"http://127.0.0.1:{service.port}")
         async with client_of(service) as client:
             tokens = await new_user(client)
-        async with listening(server, tokens, "items") as live, asyncio.timeout(10):
+        async with listening(server, tokens, "items") as live, within(10):
             pinged = asyncio.Event()
             take = live.raw.protocol.recv_frame
 
@@ -227,7 +228,7 @@ async def test_serving_a_production_in_one_process_tells_no_password(
         stderr=subprocess.DEVNULL,
     )
     try:
-        async with httpx.AsyncClient() as client, asyncio.timeout(20):
+        async with httpx.AsyncClient(timeout=PATIENCE) as client, asyncio.timeout(PATIENCE):
             while True:
                 with contextlib.suppress(httpx.TransportError):
                     await client.get(f"http://127.0.0.1:{port}/health/live")

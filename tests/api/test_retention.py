@@ -18,6 +18,7 @@ from app.models.users import login_failures, one_time_tokens, sessions
 from app.repositories.jobs import JobRepository
 from app.services.retention import sweep
 from tests.factories import create_item, expect, new_user, register
+from tests.patience import PATIENCE
 
 A_DAY = timedelta(days=1)
 
@@ -111,7 +112,7 @@ async def test_the_sweep_runs_as_a_job(app: FastAPI) -> None:
     db = app.state.resources.db
     async with db.transaction() as connection:
         job_id = await JobRepository(connection).enqueue("retention.sweep")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while True:
             async with db.read() as connection:
                 job = await JobRepository(connection).get(job_id)

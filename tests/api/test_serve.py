@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.patience import PATIENCE
 from tests.services import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,10 +47,13 @@ def cpu_seconds(process: subprocess.Popen[str]) -> float:
 
 
 def wait_until_ready(port: int) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         try:
-            if httpx.get(f"http://127.0.0.1:{port}/health/ready").status_code == 200:
+            if (
+                httpx.get(f"http://127.0.0.1:{port}/health/ready", timeout=PATIENCE).status_code
+                == 200
+            ):
                 return
         except httpx.TransportError:
             time.sleep(0.02)
@@ -61,7 +65,7 @@ def test_a_first_start_makes_everything_and_tells_the_password_once(tmp_path: Pa
     with kingpost(tmp_path, "serve", port=port) as process:
         wait_until_ready(port)
         process.send_signal(signal.SIGINT)
-        said, log = process.communicate(timeout=15)
+        said, log = process.communicate(timeout=PATIENCE)
     assert process.returncode in (0, 130), log
     assert "Traceback" not in log
     found = re.search(r"password, shown this once: (\S+)", said)
@@ -73,13 +77,17 @@ def test_a_first_start_makes_everything_and_tells_the_password_once(tmp_path: Pa
         wait_until_ready(port)
         assert cpu_seconds(process) < 2
         form = {"username": "admin", "password": found[1]}
-        tokens = httpx.post(f"http://127.0.0.1:{port}/api/v1/auth/token", data=form)
+        tokens = httpx.post(
+            f"http://127.0.0.1:{port}/api/v1/auth/token", data=form, timeout=PATIENCE
+        )
         assert tokens.status_code == 200
         headers = {"Authorization": f"Bearer {tokens.json()['access_token']}"}
-        users = httpx.get(f"http://127.0.0.1:{port}/api/v1/users", headers=headers)
+        users = httpx.get(
+            f"http://127.0.0.1:{port}/api/v1/users", headers=headers, timeout=PATIENCE
+        )
         assert [user["roles"] for user in users.json()["items"]] == [["admin", "user"]]
         process.send_signal(signal.SIGTERM)
-        said, log = process.communicate(timeout=15)
+        said, log = process.communicate(timeout=PATIENCE)
     assert process.returncode in (0, -signal.SIGTERM), log
     assert "password" not in said
     assert found[1] not in log
@@ -90,7 +98,7 @@ def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         with kingpost(tmp_path, "serve", port=other.getsockname()[1]) as process:
-            _, said = process.communicate(timeout=15)
+            _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert "is taken" in said
     assert "Traceback" not in said
@@ -99,6 +107,6 @@ def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
 def test_a_database_is_seeded(tmp_path: Path) -> None:
     for command in (("migrate",), ("seed", "--users", "3", "--items", "7")):
         with kingpost(tmp_path, *command) as process:
-            said, log = process.communicate(timeout=30)
+            said, log = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, log
     assert "Seeded 3 accounts and 7 items" in said

@@ -15,6 +15,7 @@ from app.services import session_use
 from tests.api.second_factors import answer, challenge_for, code_of, enrol
 from tests.conftest import MakeApp, MakeClient
 from tests.factories import Account, expect, new_user, register
+from tests.patience import within
 
 AUTH = "/api/v1/auth"
 ME = "/api/v1/users/me"
@@ -325,7 +326,7 @@ async def test_workers_that_note_at_once_do_not_wait_for_one_another(
     async with here.db.transaction() as connection:
         used = sessions.c.user_id.in_([each.account.id for each in people])
         await connection.execute(select(sessions).where(used).with_for_update())
-        async with asyncio.timeout(2):
+        async with within(2):
             await session_use.note(there.db, there.authenticator)
     await session_use.note(here.db, here.authenticator)
     for each in people:

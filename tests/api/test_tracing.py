@@ -29,6 +29,7 @@ from tests.conftest import MakeApp, MakeClient, MakeSettings
 from tests.factories import create_item, new_user, register
 from tests.live_server import running
 from tests.otlp_receiver import Receiver, Span, receiving
+from tests.patience import PATIENCE
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT_ID = "00f067aa0ba902b7"
@@ -121,7 +122,7 @@ async def test_a_job_goes_on_with_the_trace_of_its_request(
     }
     answer = await traced_client.post("/api/v1/auth/register", json=body, headers=headers)
     assert answer.status_code == 201
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not [each for each in receiver.spans if each.name.startswith("job ")]:
             await asyncio.to_thread(traced.state.resources.tracing.provider.force_flush)
             await asyncio.sleep(0.02)
@@ -255,7 +256,7 @@ async def test_an_event_is_delivered_in_a_span_and_polling_in_none(
     traced: FastAPI, traced_client: httpx.AsyncClient, receiver: Receiver
 ) -> None:
     await create_item(traced_client, await new_user(traced_client))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while "events deliver" not in {each.name for each in receiver.spans}:
             await asyncio.to_thread(traced.state.resources.tracing.provider.force_flush)
             await asyncio.sleep(0.02)
@@ -370,4 +371,4 @@ def test_a_frozen_collector_delays_neither_answers_nor_the_end(tmp_path: Path) -
         frozen.settimeout(1)
         frozen.accept()[0].close()  # it was tried
     assert loaded
-    assert seconds < 12
+    assert seconds < 30  # by itself it would try again for a minute

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.patience import PATIENCE
 from tests.system.browser import Service
 
 SEPARATOR = "\x1e"
@@ -45,7 +46,7 @@ def run(command: str, script: str, service: Service) -> str:
         [*programs[command], at(script, service)],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0, done.stderr + done.stdout

@@ -10,6 +10,7 @@ import pytest
 
 import app.errors
 from app.errors import DomainError
+from tests.patience import PATIENCE
 from tests.system.browser import Service
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,7 +36,7 @@ def run(script: str, service: Service) -> str:
         ["sh", "-eu", "-c", script.replace(ADDRESS, service.origin)],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0, done.stderr + done.stdout

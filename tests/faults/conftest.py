@@ -15,6 +15,7 @@ from app.settings import Settings
 from tests.api.test_production_start import environment
 from tests.conftest import MakeSettings
 from tests.faults.proxy import FaultProxy, fault_proxy
+from tests.patience import PATIENCE, LoopClock
 from tests.processes import Service, gunicorn
 
 STARTED = "Application startup complete"  # what each worker says
@@ -35,12 +36,12 @@ class Production:
 
     def client(self) -> httpx.AsyncClient:
         """Return a client to use in `async with`."""
-        return httpx.AsyncClient(base_url=self.url, timeout=20)
+        return httpx.AsyncClient(base_url=self.url, timeout=PATIENCE)
 
 
 @dataclass
 class Load:
-    """What a load saw: statuses, and how long the slowest answer of each took."""
+    """What a load saw: statuses, and how long the slowest answer of each took, by its own loop."""
 
     statuses: Counter[int] = field(default_factory=Counter)
     slowest: dict[int, float] = field(default_factory=dict)
@@ -52,6 +53,12 @@ class Load:
         """The share of answers that are 2xx."""
         good = sum(count for status, count in self.statuses.items() if status < 300)
         return good / max(1, self.statuses.total())
+
+    async def has_seen(self, status: int, count: int = 1) -> None:
+        """Wait until there were so many answers of a status."""
+        async with asyncio.timeout(PATIENCE):
+            while self.statuses[status] < count:
+                await asyncio.sleep(0.01)
 
 
 class Served(Protocol):
@@ -66,13 +73,12 @@ async def loading(
     production: Served, path: str, *, clients: int = 4, pause: float = 0.0
 ) -> AsyncIterator[Load]:
     """Read a path again and again while the block runs, with pauses of so many seconds."""
-    load, stop = Load(), asyncio.Event()
-    loop = asyncio.get_running_loop()
+    load, stop, clock = Load(), asyncio.Event(), LoopClock()
 
     async def read() -> None:
         async with production.client() as client:
             while not stop.is_set():
-                started = loop.time()
+                started = clock.seconds
                 try:
                     answer = await client.get(path)
                 except httpx.TransportError:
@@ -80,17 +86,19 @@ async def loading(
                     continue
                 status = answer.status_code
                 load.statuses[status] += 1
-                load.slowest[status] = max(load.slowest.get(status, 0), loop.time() - started)
+                load.slowest[status] = max(load.slowest.get(status, 0), clock.seconds - started)
                 load.without_retry_after += status == 503 and "retry-after" not in answer.headers
                 await asyncio.sleep(pause)
 
     async with asyncio.TaskGroup() as tasks:
-        for _ in range(clients):
-            tasks.create_task(read())
+        ticking = tasks.create_task(clock.run())
+        readers = [tasks.create_task(read()) for _ in range(clients)]
         try:
             yield load
         finally:
             stop.set()
+            await asyncio.wait(readers)
+            ticking.cancel()
 
 
 def through(url: str, proxy: FaultProxy) -> str:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.patience import PATIENCE
 from tests.services import (
     Server,
     accepts_connections,
@@ -37,7 +38,7 @@ class OwnServer:
     def end(self, number: signal.Signals) -> None:
         """End it by a signal, and wait until it is gone."""
         self.process.send_signal(number)
-        self.process.wait(30)
+        self.process.wait(PATIENCE)
 
     def start(self) -> None:
         """Start it again, and wait until it takes connections."""

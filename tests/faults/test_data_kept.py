@@ -4,20 +4,44 @@ import asyncio
 import re
 import statistics
 import time
+from collections.abc import AsyncIterator, Callable
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
+from app.settings import Settings
+from tests.backends import Backend, Place
+from tests.conftest import SECRET_KEY
 from tests.factories import create_item, expect, new_user
-from tests.faults.conftest import Production
+from tests.faults.conftest import Production, producing
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.only("production")
+
+
+@pytest.fixture(scope="module")
+async def production(
+    shared_place: Callable[[Backend], Place],
+) -> AsyncIterator[Production]:
+    """One for all of these tests: none of them harms it."""
+    place = shared_place(Backend.PRODUCTION)
+    settings = Settings(
+        _env_file=None,
+        environment="test",
+        secret_key=SecretStr(SECRET_KEY),
+        database_url=place.database_url,
+        redis_url=place.redis_url,
+        data_dir=place.data_dir,
+    )
+    async with producing(settings) as production:
+        yield production
 
 
 def many(production: Production) -> httpx.AsyncClient:
     """A client with a connection for each request, so that all workers are asked at once."""
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
-    return httpx.AsyncClient(base_url=production.url, timeout=30, limits=limits)
+    return httpx.AsyncClient(base_url=production.url, timeout=PATIENCE, limits=limits)
 
 
 async def test_fifty_at_once_with_one_key_create_one(production: Production) -> None:
@@ -116,7 +140,7 @@ async def test_clients_that_hang_up_leave_nothing_behind(production: Production)
         for start in range(0, 500, 50):
             await asyncio.gather(*(hang_up(number) for number in range(start, start + 50)))
         await create_item(client, tokens)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while await _connections_in_use(client):
                 await asyncio.sleep(0.05)
 
@@ -130,6 +154,11 @@ async def test_others_are_served_while_many_sign_in(production: Production) -> N
     async with many(production) as client:
         tokens = await new_user(client)
         form = {"username": tokens.account.username, "password": tokens.account.password}
+        alone = []
+        for _ in range(3):
+            asked = time.monotonic()
+            expect(await client.post("/api/v1/auth/token", data=form), 200)
+            alone.append(time.monotonic() - asked)
         signing_in = [
             asyncio.create_task(client.post("/api/v1/auth/token", data=form)) for _ in range(50)
         ]
@@ -141,5 +170,5 @@ async def test_others_are_served_while_many_sign_in(production: Production) -> N
         statuses = {task.result().status_code for task in signing_in}
         assert statuses <= {200, 503}
         assert 200 in statuses
-        # Fifty hashes on the loops would hold each for half a second, and no request goes between.
-        assert statistics.median(waits) < 0.25
+        # Fifty hashes on the loops would hold each for ten or more, and no request goes between.
+        assert statistics.median(waits) < max(0.25, 2 * statistics.median(alone))

@@ -4,7 +4,6 @@ import asyncio
 import importlib.util
 import os
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,15 @@ from tests.api.test_production_start import environment
 from tests.conftest import MakeSettings
 from tests.factories import create_item, expect, new_user
 from tests.faults.conftest import Production
+from tests.patience import PATIENCE, within
 from tests.processes import gunicorn
 
 pytestmark = pytest.mark.only("production")
+
+WAITING = """
+    SELECT count(*) FROM pg_stat_activity
+     WHERE datname = current_database() AND wait_event_type = 'Lock'
+"""
 
 
 async def test_what_is_in_flight_finishes(production: Production, settings: Settings) -> None:
@@ -33,35 +38,35 @@ async def test_what_is_in_flight_finishes(production: Production, settings: Sett
         change = asyncio.create_task(
             client.patch(f"/api/v1/items/{item['id']}", json={"price": 2}, headers=tokens.headers)
         )
-        await asyncio.sleep(0.5)
+        async with asyncio.timeout(PATIENCE), engine.connect() as other:
+            while not (await other.execute(text(WAITING))).scalar_one():
+                await asyncio.sleep(0.02)
         production.service.process.send_signal(signal.SIGTERM)
         await asyncio.sleep(1)
         assert not change.done()
         await connection.rollback()
         assert expect(await change, 200)["price"] == 2
     await engine.dispose()
-    assert await asyncio.to_thread(production.service.process.wait, 45) == 0
+    assert await asyncio.to_thread(production.service.process.wait, PATIENCE) == 0
 
 
-@pytest.mark.parametrize("production", [{"DRAIN_SECONDS": "5"}], indirect=True)
+@pytest.mark.parametrize("production", [{"DRAIN_SECONDS": "8"}], indirect=True)
 async def test_it_stops_being_ready_before_the_socket_closes(production: Production) -> None:
-    async with asyncio.timeout(20):  # one that has not started yet has nothing to finish
+    async with asyncio.timeout(PATIENCE):  # one that has not started yet has nothing to finish
         while production.service.log().count("Application startup complete") < 2:
             await asyncio.sleep(0.02)
     production.service.process.send_signal(signal.SIGTERM)
-    started = time.monotonic()
-    answers: list[tuple[float, int, int]] = []
-    while time.monotonic() - started < 1.5:
-        async with production.client() as client:  # each time a new connection
-            ready = await client.get("/health/ready")
-            served = await client.get("/api/v1/items")
-        if time.monotonic() - started > 1:  # a proxy shall not send another one on it
-            assert served.headers["connection"] == "close"
-        answers.append((time.monotonic() - started, ready.status_code, served.status_code))
-        await asyncio.sleep(0.05)
-    assert {served for _, _, served in answers} == {200}
-    assert {ready for at, ready, _ in answers if at > 1} == {503}
-    assert await asyncio.to_thread(production.service.process.wait, 45) == 0
+    in_a_row = 0
+    async with within(3):  # promised: one, of a machine at rest; it serves on for eight
+        while in_a_row < 10:  # so that both workers have been asked
+            async with production.client() as client:  # each time a new connection
+                is_ready = (await client.get("/health/ready")).status_code == 200
+                served = await client.get("/api/v1/items")
+            assert served.status_code == 200
+            in_a_row = 0 if is_ready else in_a_row + 1
+            await asyncio.sleep(0.05)
+    assert served.headers["connection"] == "close"  # a proxy shall not send another one on it
+    assert await asyncio.to_thread(production.service.process.wait, PATIENCE) == 0
 
 
 async def test_a_frozen_worker_is_replaced_and_says_where_it_hung(
@@ -72,13 +77,13 @@ async def test_a_frozen_worker_is_replaced_and_says_where_it_hung(
         before = set(service.workers)
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{service.port}") as client:
             with pytest.raises(httpx.TransportError):
-                await client.get("/hold", timeout=10)
-        async with asyncio.timeout(7):
+                await client.get("/hold", timeout=PATIENCE)
+        async with within(20):
             while len(service.workers) < 2 or before == set(service.workers):
                 await asyncio.sleep(0.05)
         stopped = min(service.workers)
         os.kill(stopped, signal.SIGSTOP)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while stopped in service.workers or len(service.workers) < 2:
                 await asyncio.sleep(0.05)
         assert "hold_the_loop" in service.log()

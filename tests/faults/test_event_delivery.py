@@ -25,6 +25,7 @@ from tests.conftest import MakeApp
 from tests.factories import Tokens, create_item, new_user
 from tests.faults.conftest import Production, producing
 from tests.faults.listeners import Listener, follow_socket, follow_stream
+from tests.patience import PATIENCE
 
 pytestmark = [pytest.mark.only("production"), pytest.mark.usefixtures("clean_database")]
 
@@ -247,7 +248,7 @@ async def test_a_lower_id_of_a_later_transaction_is_waited_for(app: FastAPI) -> 
             await record(quick, draft(2))
         await asyncio.sleep(0.3)
         assert seen == []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while len(seen) < 2:
             await asyncio.sleep(0.01)
     assert seen == [1, 2]
@@ -281,7 +282,7 @@ async def test_a_stranger_s_long_transaction_holds_nothing_up(
             await undone.rollback()
         async with transaction() as kept:
             await record(kept, draft(2))
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(PATIENCE):
             while not seen:
                 await asyncio.sleep(0.01)
     await engine.dispose()

@@ -15,6 +15,7 @@ from tests.api.files import FORM_TYPE, form, upload
 from tests.conftest import MakeSettings
 from tests.factories import Tokens, create_item, expect, new_user
 from tests.faults.conftest import Production, producing
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.only("production")
 
@@ -38,7 +39,7 @@ def stored(folder: Path) -> list[Path]:
 
 
 async def no_connection_in_use(client: httpx.AsyncClient) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while "db_pool_in_use 0.0" not in (await client.get("/metrics")).text:
             await asyncio.sleep(0.05)
 
@@ -47,7 +48,7 @@ async def nobody_idles_in_a_transaction(settings: Settings) -> None:
     assert settings.database_url
     connection = await asyncpg.connect(settings.database_url.get_secret_value())
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while await connection.fetchval(IDLE_IN_TRANSACTION):
                 await asyncio.sleep(0.05)
     finally:
@@ -79,14 +80,14 @@ async def test_uploads_that_are_cut_off_leave_nothing_behind(
                 for number in range(start, start + 50)
             ]
             # Every other round at once; else when half of them are being written.
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(PATIENCE):
                 while start % 100 and len(stored(tmp_path / "files")) < 25:
                     await asyncio.sleep(0.02)
             for writer in writers:
                 writer.transport.abort()
         await no_connection_in_use(client)
         await nobody_idles_in_a_transaction(settings)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while stored(tmp_path / "files"):
                 await asyncio.sleep(0.05)
         assert not expect(await client.get(url, headers=tokens.headers), 200)["items"]

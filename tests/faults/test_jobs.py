@@ -23,6 +23,7 @@ from app.repositories.jobs import JobRepository
 from app.settings import Settings
 from tests.api.test_production_start import environment
 from tests.conftest import MakeApp, MakeSettings
+from tests.patience import PATIENCE
 
 pytestmark = [pytest.mark.only("production"), pytest.mark.usefixtures("clean_database")]
 
@@ -46,7 +47,7 @@ class Worker:
 
     async def url(self) -> str:
         """Return where it listens, once it does."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while not (found := re.search(r"running on (http://[0-9.:]+)", self.log.read_text())):
                 await asyncio.sleep(0.02)
         return found[1]
@@ -55,7 +56,7 @@ class Worker:
         """Send a signal and wait for the end."""
         assert self.process
         self.process.send_signal(number)
-        return self.process.wait(30)
+        return self.process.wait(PATIENCE)
 
 
 @contextmanager
@@ -91,14 +92,14 @@ async def job_of(app: FastAPI, job_id: int) -> Job:
 
 
 async def ended(app: FastAPI, job_id: int) -> Job:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         while (found := await job_of(app, job_id)).status in ("queued", "running"):
             await asyncio.sleep(0.02)
     return found
 
 
 async def running(app: FastAPI, job_id: int) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         while (await job_of(app, job_id)).status != "running":
             await asyncio.sleep(0.02)
 
@@ -121,7 +122,10 @@ async def test_a_job_is_handed_over_and_the_worker_can_be_watched(
     app: FastAPI, make_settings: MakeSettings
 ) -> None:
     with worker(make_settings()) as found:
-        async with tables(app), httpx.AsyncClient(base_url=await found.url()) as at:
+        async with (
+            tables(app),
+            httpx.AsyncClient(base_url=await found.url(), timeout=PATIENCE) as at,
+        ):
             job = await ended(app, await enqueue(app, "test.count", number=1))
             assert (job.status, job.attempts) == ("succeeded", 1)
             assert (await at.get("/health/ready")).status_code == 200
@@ -143,7 +147,7 @@ async def test_however_often_the_worker_is_killed_each_effect_is_there_once(
             for number in range(jobs):
                 await enqueue(app, "test.count", number=number)
             for kill in range(1, kills + 1):
-                async with asyncio.timeout(30):
+                async with asyncio.timeout(PATIENCE):
                     while await number_of(app, "SELECT count(*) FROM runs") < kill * 30:
                         await asyncio.sleep(0.01)
                 found.end(signal.SIGKILL)
@@ -163,7 +167,7 @@ async def test_what_kills_its_worker_each_time_becomes_a_dead_letter(
         poison = await enqueue(app, "test.kill")
         for _ in range(3):
             assert found.process
-            assert await asyncio.to_thread(found.process.wait, 30) == -signal.SIGKILL
+            assert await asyncio.to_thread(found.process.wait, PATIENCE) == -signal.SIGKILL
             found.start()
         job = await ended(app, poison)
     assert (job.status, job.attempts) == ("failed", 4)
@@ -199,7 +203,7 @@ async def test_the_doctor_tells_a_worker_that_lives_from_one_that_was_killed(
     settings = make_settings(run_jobs="worker")
 
     async def becomes(verdict: Verdict) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 found = {each.check: each.verdict async for each in peers.examine(settings)}
                 if found["worker"] is verdict:

@@ -14,6 +14,7 @@ from tests.factories import create_item, expect, new_user
 from tests.faults.conftest import Production, loading, producing
 from tests.faults.servers import OwnServer, own_postgres, own_redis
 from tests.faults.test_outages import is_back
+from tests.patience import PATIENCE
 
 pytestmark = [pytest.mark.system, pytest.mark.only("production")]
 
@@ -93,7 +94,7 @@ async def test_without_redis_all_goes_on_and_the_guards_too(
                 await asyncio.to_thread(redis.start)
             else:
                 redis.process.send_signal(signal.SIGCONT)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 while (await client.get("/health/ready")).json()["status"] != "ok":
                     await asyncio.sleep(0.1)
     assert load.share_of_success >= 0.99

@@ -11,8 +11,10 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from app.settings import Settings
+from tests import patience
 from tests.factories import create_item, expect, new_user, register
 from tests.faults.conftest import STARTED, Production, loading
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.only("production")
 
@@ -22,15 +24,16 @@ AWAY = 3.0  # seconds; `make test-system` waits for longer
 
 async def is_back(production: Production, path: str, *, within: float) -> None:
     """Wait until a path answers 200 again."""
-    async with production.client() as client, asyncio.timeout(within):
+    async with production.client() as client, patience.within(within):
         while (await client.get(path)).status_code != 200:
             await asyncio.sleep(0.05)
 
 
 async def test_postgresql_away_is_503_and_heals_by_itself(production: Production) -> None:
     async with loading(production, "/api/v1/items") as load:
-        await asyncio.sleep(0.5)
+        await load.has_seen(200, 10)
         production.postgres.cut()
+        await load.has_seen(503)
         await asyncio.sleep(AWAY)
         production.postgres.heal()
         await is_back(production, "/api/v1/items", within=15)  # promised: 5 s, of a machine at rest
@@ -69,7 +72,6 @@ async def test_an_exhausted_pool_is_answered_and_the_rest_goes_on(production: Pr
     async with production.client() as client:
         tokens = await new_user(client)
         production.postgres.freeze()
-        started = time.monotonic()
         waiting = [asyncio.create_task(client.get("/api/v1/items")) for _ in range(40)]
         await asyncio.sleep(0.2)
         for method, path, headers in (
@@ -78,15 +80,14 @@ async def test_an_exhausted_pool_is_answered_and_the_rest_goes_on(production: Pr
             ("GET", "/api/v1/users/me", {"Authorization": "Bearer nonsense"}),
             ("GET", "/nowhere", {}),
         ):
-            asked = time.monotonic()
-            answer = await client.request(method, path, headers=headers)
+            async with patience.within(1.5):  # promised: 100 ms, of a machine at rest
+                answer = await client.request(method, path, headers=headers)
             assert answer.status_code < 500, path
-            assert time.monotonic() - asked < 1.5, path  # promised: 100 ms, of a machine at rest
-        first = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        async with patience.within(5):  # promised: 3 s
+            first = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         answer = next(iter(first[0])).result()
         assert expect(answer, 503)["error_code"] == "DATABASE_UNAVAILABLE"
         assert answer.headers["retry-after"]
-        assert time.monotonic() - started < 5
         production.postgres.heal()
         await asyncio.gather(*waiting)
         await is_back(production, "/api/v1/items", within=25)
@@ -99,7 +100,7 @@ async def test_redis_away_only_degrades(production: Production, fault: str) -> N
     async with production.client() as client:
         tokens = await new_user(client)
         async with loading(production, "/api/v1/items") as load:
-            await asyncio.sleep(0.3)
+            await load.has_seen(200, 10)
             getattr(production.redis, fault)()
             item = await create_item(client, tokens)
             assert expect(await client.get(f"/api/v1/items/{item['id']}"), 200) == item
@@ -107,7 +108,7 @@ async def test_redis_away_only_degrades(production: Production, fault: str) -> N
             readiness = expect(await client.get("/health/ready"), 200)
             assert readiness["status"] == "degraded"
             production.redis.heal()
-            async with asyncio.timeout(8):
+            async with asyncio.timeout(PATIENCE):
                 while (await client.get("/health/ready")).json()["status"] != "ok":
                     await asyncio.sleep(0.05)
     assert load.share_of_success >= 0.99
@@ -121,11 +122,12 @@ async def test_a_change_bites_also_while_redis_is_away(production: Production) -
         tokens = await new_user(client)
         production.redis.cut()
         await client.post("/api/v1/auth/logout", headers=tokens.headers)
-        async with asyncio.timeout(2.5):
-            refused = 0
-            while refused < 20:  # in a row, so that both workers have been asked
-                answer = await other.get("/api/v1/users/me", headers=tokens.headers)
-                refused = refused + 1 if answer.status_code == 401 else 0
+        refused, ended_at = 0, time.monotonic()
+        while refused < 20:  # in a row, so that both workers have been asked
+            asked = time.monotonic()
+            answer = await other.get("/api/v1/users/me", headers=tokens.headers)
+            refused = refused + 1 if answer.status_code == 401 else 0
+            assert refused or asked - ended_at < 1
 
 
 @pytest.mark.parametrize("production", [{"DATABASE_STATEMENT_TIMEOUT": "1"}], indirect=True)
@@ -134,8 +136,8 @@ async def test_a_network_gone_silent_under_open_connections_is_503(production: P
         tokens = await new_user(client)
         item = {"name": "Lost", "price": 1}
         for _ in range(8):  # so that both workers have connections that have just been used
-            await create_item(client, tokens)
-            expect(await client.get("/api/v1/items"), 200)
+            await client.post("/api/v1/items", json=item, headers=tokens.headers)
+            await client.get("/api/v1/items")
         production.postgres.freeze()
         answers = await asyncio.gather(
             *(client.get("/api/v1/items") for _ in range(4)),

@@ -23,6 +23,7 @@ from playwright.async_api import (
     expect,
 )
 
+from tests.patience import PATIENCE
 from tests.services import free_port
 
 _PATIENCE = 15_000  # milliseconds; of a busy machine
@@ -132,10 +133,10 @@ class Service:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             try:
-                with urllib.request.urlopen(f"{self.origin}/health/ready", timeout=1):
+                with urllib.request.urlopen(f"{self.origin}/health/ready", timeout=5):
                     return
             except OSError:
                 time.sleep(0.02)
@@ -145,5 +146,5 @@ class Service:
         """End it as Ctrl-C does."""
         if self._process is not None:
             self._process.send_signal(signal.SIGINT)
-            self._process.wait(15)
+            self._process.wait(PATIENCE)
             self._process = None

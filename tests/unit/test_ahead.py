@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 from app.ahead import ahead
+from tests.patience import PATIENCE
 
 
 class Source:
@@ -66,6 +67,6 @@ async def test_who_is_cancelled_at_each_await_still_leaves_it_closed() -> None:
         group.start_soon(read)
         await asyncio.sleep(0.01)
         group.cancel_scope.cancel()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(PATIENCE):
         while not source.is_closed:
             await asyncio.sleep(0)

@@ -11,6 +11,7 @@ import uvicorn
 
 from app.server import LingeringServer
 from tests.bench.floor import hello
+from tests.patience import PATIENCE
 
 CLIENTS = 20
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -43,7 +44,7 @@ async def ask(client: socket.socket) -> bytes:
     with contextlib.suppress(OSError):
         reader, writer = await asyncio.open_connection(sock=client)
         writer.write(REQUEST)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             answer = await reader.read()
         writer.close()
     return answer[:15]

@@ -1,6 +1,8 @@
 """The migrations, on both databases: each goes up, down and up, and gives what the tables say."""
 
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -11,6 +13,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
+from app.repositories.schema import known_revisions
 from tests.backends import ROOT, Backend, Foundation, fresh_database, run_alembic, run_aside
 
 SCHEMA_OF_POSTGRES = """
@@ -47,6 +50,18 @@ def revisions() -> list[str]:
     """Return every revision, the oldest first."""
     script = ScriptDirectory.from_config(Config(ROOT / "alembic.ini"))
     return [revision.revision for revision in script.walk_revisions()][::-1]
+
+
+def test_the_service_knows_the_revisions_that_alembic_does() -> None:
+    assert list(known_revisions()) == revisions()[::-1]
+
+
+def test_to_know_them_takes_no_time_of_the_loop() -> None:
+    program = (
+        "import sys; from app.repositories.schema import known_revisions; assert known_revisions();"
+        "sys.exit('alembic' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0
 
 
 def schema(url: str) -> set[str]:

@@ -14,12 +14,13 @@ from redis import Redis
 
 from tests import services
 from tests.backends import run_statement
+from tests.patience import PATIENCE
 from tests.services import ServiceUnavailable
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def wait_for(condition: Callable[[], bool], *, within: float = 10.0) -> None:
+def wait_for(condition: Callable[[], bool], *, within: float = PATIENCE) -> None:
     deadline = time.monotonic() + within
     while not condition():
         assert time.monotonic() < deadline

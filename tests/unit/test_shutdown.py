@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from app.shutdown import drain_on_signal
+from tests.patience import PATIENCE
 
 
 class Server:
@@ -36,7 +37,7 @@ def heard() -> Iterator[list[str]]:
 
 
 async def until(heard: list[str], count: int) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while len(heard) < count:
             await asyncio.sleep(0.001)
 

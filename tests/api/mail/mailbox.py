@@ -15,9 +15,8 @@ from app.clock import now
 from app.models.jobs import JobStatus, jobs
 from app.models.users import one_time_tokens, users
 from tests.factories import Account
+from tests.patience import PATIENCE
 from tests.smtp import Delivery, MailServer
-
-_PATIENCE = 10.0  # seconds, on a machine that is busy with tests
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class PostOffice:
             jobs.c.status.in_([JobStatus.QUEUED, JobStatus.RUNNING]),
             jobs.c.run_after <= now() + timedelta(seconds=1),
         )
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 async with self.app.state.resources.db.read() as connection:
                     if not (await connection.execute(waiting)).scalar_one():

@@ -42,6 +42,7 @@ def oidc_settings(shared_provider: OidcProvider) -> dict[str, Any]:
             "house": {**client, "issuer": shared_provider.url, "label": "The House"},
             "facebook": client,
         },
+        "oidc_timeout": 12.0,  # the longest there is
         "cors_origins": ("https://app.example.com",),
     }
 

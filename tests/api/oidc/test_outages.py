@@ -1,8 +1,8 @@
 """Providers that are away, late, or talk nonsense: a clear problem in time, and nothing else."""
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -14,18 +14,38 @@ from tests.api.oidc.steps import AUTH, begin, code_of, fragment, signed_in, to_c
 from tests.conftest import MakeApp, MakeClient
 from tests.factories import expect
 from tests.oidc_provider import CLIENT_ID, OidcProvider
+from tests.patience import PATIENCE, within
 
 pytestmark = pytest.mark.only("embedded")  # little of it comes to the database
 DISCOVERY = "/.well-known/openid-configuration"
-LATE = 0.4  # seconds that these apps wait
+LATE = 0.4  # seconds that are waited
 
 
 @pytest.fixture
-async def fresh(
-    make_app: MakeApp, make_client: MakeClient, oidc_settings: dict[str, Any]
-) -> AsyncClient:
-    """A client of a service that knows nothing of the provider yet, and is impatient."""
-    return make_client(await make_app(**oidc_settings, oidc_timeout=LATE))
+async def fresh_app(make_app: MakeApp, oidc_settings: dict[str, Any]) -> FastAPI:
+    """A service that knows nothing of the provider yet."""
+    return await make_app(**oidc_settings)
+
+
+@pytest.fixture
+def fresh(fresh_app: FastAPI, make_client: MakeClient) -> AsyncClient:
+    """A client of it."""
+    return make_client(fresh_app)
+
+
+@asynccontextmanager
+async def impatient(app: FastAPI) -> AsyncIterator[None]:
+    """Give the provider little time inside, and fail if it is waited for much longer.
+
+    Else it has time enough: it shares a busy machine with us.
+    """
+    provider = app.state.resources.social_login.providers()[0]
+    patience, provider._timeout = provider._timeout, LATE
+    try:
+        async with within(LATE * 4):
+            yield
+    finally:
+        provider._timeout = patience
 
 
 async def never() -> Response:
@@ -91,16 +111,15 @@ NONSENSE = {
 
 
 async def test_a_provider_that_is_late_is_given_up_in_time(
-    fresh: AsyncClient, provider: OidcProvider
+    fresh: AsyncClient, fresh_app: FastAPI, provider: OidcProvider
 ) -> None:
     for path in (DISCOVERY, "/jwks", "/token"):
         for slow in (never, trickling):
             login = f"{AUTH}/oidc/house/login"
             target = login if path == DISCOVERY else await to_callback(fresh, provider)
             provider.instead = {path: slow}
-            started = time.monotonic()
-            answer = await fresh.get(target)
-            assert time.monotonic() - started < LATE * 4
+            async with impatient(fresh_app):
+                answer = await fresh.get(target)
             problem = expect(answer, 502)
             assert problem["error_code"] == "PROVIDER_FAILED"
             assert problem["detail"] == "The House did not answer in time; try again later"
@@ -151,7 +170,7 @@ async def test_nonsense_in_its_documents_is_not_remembered(
 async def test_a_discovery_document_that_contradicts_is_not_followed(
     fresh: AsyncClient, provider: OidcProvider
 ) -> None:
-    async with AsyncClient(verify=False) as reader:
+    async with AsyncClient(verify=False, timeout=PATIENCE) as reader:
         document = (await reader.get(provider.url + DISCOVERY)).json()
     for change in (
         {"issuer": "https://evil.example"},
@@ -210,14 +229,13 @@ async def test_many_at_once_ask_for_the_documents_once(
 
 
 async def test_many_at_once_do_not_wait_one_after_the_other(
-    fresh: AsyncClient, provider: OidcProvider
+    fresh: AsyncClient, fresh_app: FastAPI, provider: OidcProvider
 ) -> None:
     provider.instead = {DISCOVERY: never}
-    started = time.monotonic()
     path = f"{AUTH}/oidc/house/login"
-    answers = await asyncio.gather(*(fresh.get(path) for _ in range(10)))
+    async with impatient(fresh_app):
+        answers = await asyncio.gather(*(fresh.get(path) for _ in range(10)))
     assert {each.status_code for each in answers} == {502}
-    assert time.monotonic() - started < LATE * 4
 
 
 @pytest.mark.only("production")
@@ -238,6 +256,6 @@ async def test_while_a_provider_is_away_no_connection_is_held(
 
     provider.instead = {"/token": stuck}
     waiting = asyncio.create_task(client.get(callback))
-    await asyncio.wait_for(reached.wait(), 5)
+    await asyncio.wait_for(reached.wait(), PATIENCE)
     expect(await make_client(app).get("/api/v1/items"), 200)
     waiting.cancel()

@@ -14,6 +14,7 @@ from app.clock import now
 from app.errors import DatabaseUnavailable
 from app.models.idempotency import idempotency_keys
 from app.models.items import items
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.only("production")
 
@@ -129,7 +130,7 @@ async def test_a_connection_lost_in_a_transaction_is_an_outage_and_not_lent_agai
         await lose()
     async with db.transaction() as connection:
         assert (await connection.get_raw_connection()).driver_connection not in lost
-    async with asyncio.timeout(10):  # the app's own tasks borrow one now and then
+    async with asyncio.timeout(PATIENCE):  # the app's own tasks borrow one now and then
         while db.pool_use()[1]:
             await asyncio.sleep(0.01)
 

@@ -4,6 +4,7 @@ import asyncio
 import multiprocessing
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from multiprocessing.pool import Pool
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
+from redis.asyncio import Redis
 
 from app.adapters.limits import (
     MAX_LEASE,
@@ -24,8 +26,9 @@ from app.adapters.limits import (
     used,
 )
 from app.adapters.redis import RedisLink
+from tests.patience import PATIENCE, within
 
-from .conftest import MARGIN, TIMEOUT, RedisServer
+from .conftest import ROUNDS, TIMEOUT, RedisServer, impatient
 from .test_redis import Clock, comes_back
 
 TEN = parse_limits("10/minute")
@@ -38,7 +41,7 @@ async def limiter(
     if request.param == "memory":
         yield RateLimiter(None)
         return
-    link = RedisLink(redis_server.url, timeout=TIMEOUT)
+    link = RedisLink(redis_server.url, timeout=PATIENCE)
     yield RateLimiter(link)
     await link.close()
 
@@ -69,7 +72,7 @@ async def test_keys_and_names_are_counted_apart(limiter: RateLimiter) -> None:
 async def test_of_several_limits_the_nearest_one_is_told_and_a_refusal_counts_for_none(
     limiter: RateLimiter,
 ) -> None:
-    both = parse_limits("2/second;5/hour")
+    both = parse_limits("2/minute;5/hour")
     told = [await limiter.hit("x", both, "a") for _ in range(3)]
     assert [(d.allowed, d.limit, d.remaining) for d in told] == [
         (True, 2, 1),
@@ -179,14 +182,21 @@ async def test_processes_that_take_hits_ahead_admit_no_more_than_the_limit(
 async def test_every_key_in_redis_expires(link: RedisLink) -> None:
     limiter = RateLimiter(link)
     limits = parse_limits("5/second")
-    for _ in range(3):
+    for _ in range(ROUNDS):
         await limiter.hit("x", limits, "a")
-    await asyncio.sleep(1.1)
-    await limiter.hit("x", limits, "a")
-    keys = await link.run(lambda client: client.keys("kingpost:*"))
+        started = time.monotonic()
+        await asyncio.sleep(1.1)
+        await limiter.hit("x", limits, "a")
+        keys = await link.run(lambda client: client.keys("kingpost:*"))
+        lives = await link.run(partial(_lives, keys=keys))
+        if time.monotonic() - started < 1.9:
+            break  # else the first has expired meanwhile
     assert len(keys) == 2
-    lives = await link.run(lambda client: asyncio.gather(*map(client.pttl, keys)))
     assert all(0 < milliseconds <= 2000 for milliseconds in lives)
+
+
+async def _lives(client: Redis, keys: list[bytes]) -> list[int]:
+    return [await client.pttl(key) for key in keys]
 
 
 async def test_a_frozen_redis_costs_one_deadline_then_memory_counts_on(
@@ -196,13 +206,11 @@ async def test_a_frozen_redis_costs_one_deadline_then_memory_counts_on(
     for _ in range(6):
         await limiter.hit("x", TEN, "a")
     redis_server.freeze()
-    times, admitted = [], 0
-    for _ in range(20):
-        started = time.perf_counter()
-        admitted += (await limiter.hit("x", TEN, "a")).allowed
-        times.append(time.perf_counter() - started)
-    assert times[0] < TIMEOUT + MARGIN
-    assert max(times[1:]) < TIMEOUT
+    admitted = 0
+    with impatient(link):
+        async with within(TIMEOUT * 10):  # where each hit had a deadline, it would be twice that
+            for _ in range(20):
+                admitted += (await limiter.hit("x", TEN, "a")).allowed
     assert admitted == 4, "the outage goes on from what Redis had counted"
 
     redis_server.thaw()
@@ -226,7 +234,7 @@ def hits_of_one_process(url: str, count: int) -> int:
     """Return how many of `count` hits were admitted; runs in a process of its own."""
 
     async def hit() -> int:
-        link = RedisLink(url, timeout=5.0)
+        link = RedisLink(url, timeout=PATIENCE)
         limiter = RateLimiter(link)
         limits = parse_limits("200/hour")
         decisions = await asyncio.gather(

@@ -79,20 +79,20 @@ async def test_a_caller_that_left_still_counts_until_its_hash_is_done() -> None:
 
 
 async def test_the_loop_turns_on_while_passwords_are_hashed(hasher: PasswordHasher) -> None:
-    longest, stop = 0.0, asyncio.Event()
-
-    async def watch() -> None:
-        nonlocal longest
-        while not stop.is_set():
+    async def longest_wait() -> float:
+        longest, hashing = 0.0, asyncio.gather(*(hasher.hash("x") for _ in range(6)))
+        while not hashing.done():
             before = time.perf_counter()
             await asyncio.sleep(0.001)
             longest = max(longest, time.perf_counter() - before)
+        await hashing
+        return longest
 
-    watching = asyncio.create_task(watch())
-    await asyncio.gather(*(hasher.hash("x") for _ in range(6)))
-    stop.set()
-    await watching
-    assert longest < 0.25  # six on the loop would hold it for longer than one of them
+    # Six on the loop would hold it for longer than one of them, each time.
+    for _ in range(5):
+        if await longest_wait() < 0.25:
+            return
+    pytest.fail("the loop was held each time")
 
 
 @pytest.mark.parametrize(
