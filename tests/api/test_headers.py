@@ -8,6 +8,8 @@ from httpx import AsyncClient
 
 from tests.conftest import MakeApp, MakeClient
 from tests.factories import create_item, expect, new_user
+from tests.live_server import LiveServer
+from tests.raw_socket import connection, request
 
 PATHS = ["/health/live", "/api/v1/items", "/", "/docs", "/nowhere", "/metrics"]
 
@@ -124,3 +126,12 @@ async def test_head_works_wherever_get_does(client: AsyncClient, app: FastAPI) -
         assert head.headers.get("etag") == get.headers.get("etag"), url
         checked += 1
     assert checked > 15
+
+
+@pytest.mark.parametrize("path", ["/health/live", "/", "/docs", "/metrics", "/api/v1/items"])
+async def test_a_connection_goes_on_after_head(server: LiveServer, path: str) -> None:
+    async with connection(server.url) as raw:
+        raw.write(request(path, {}, method="HEAD"))
+        assert (await raw.head()).startswith("HTTP/1.1 200")
+        raw.write(request(path, {}))  # what a server that cut the connection would not hear
+        assert (await raw.head()).startswith("HTTP/1.1 200")
