@@ -34,9 +34,8 @@ MARGIN = 20.0  # seconds; the machine may be busy with other tests
 async def join(live: Socket, room: str) -> int:
     """Subscribe and return the count that comes with it."""
     await live.send(action="subscribe", channel=room)
-    count = int((await live.until("presence"))["count"])
     await live.until("subscribed")
-    return count
+    return int((await live.until("presence"))["count"])
 
 
 async def told(live: Socket, *, within: float = 5.0) -> tuple[str, int | None, int]:
