@@ -106,7 +106,10 @@ async def test_a_bad_field_is_named_and_not_echoed(
     assert '"input"' not in answer.text
 
 
-@pytest.mark.parametrize("item_id", ["0", "-1", "abc", "1.5", "9" * 19, "9" * 400, "%00", "²"])
+@pytest.mark.parametrize(
+    "item_id",
+    ["0", "-1", "abc", "1.5", "9" * 19, "9" * 400, "%00", "²", "%2B1", "%201", "1.0", "1_0"],
+)
 async def test_an_id_that_cannot_be_is_unprocessable(client: AsyncClient, item_id: str) -> None:
     problem(await client.get(f"{ITEMS}/{item_id}"), 422, "VALIDATION_ERROR")
 
