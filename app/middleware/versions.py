@@ -44,6 +44,7 @@ class VersionNegotiation:
         in_path = _IN_PATH.match(path)
         version = _known(f"v{in_path[1]}") if in_path else _asked_for(scope)
         if not in_path:
+            scope.setdefault("state", {})["asked_path"] = path
             path = f"/api/{version}{path.removeprefix('/api')}"
             # In place: those outside look at the route that is found here.
             scope.update(path=path, raw_path=path.encode())
