@@ -11,7 +11,7 @@ from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from app.dependencies.auth import API_KEY_HEADER, authenticate, bearer_token
-from app.errors import DomainError, InvalidToken, NotFound
+from app.errors import DomainError, InvalidToken, NotFound, UpgradeRequired
 from app.events.channels import is_channel, is_room, item_id_of
 from app.events.subscriber import POLICY_VIOLATION, SERVICE_RESTART, TRY_AGAIN_LATER
 from app.resources import Resources
@@ -53,6 +53,13 @@ class Closed(Exception):
         super().__init__(code)
         self.code = code
         self.reason = reason
+
+
+@router.get("/ws", include_in_schema=False)
+async def refuse_plain_http() -> None:
+    """Say that only a WebSocket is spoken here (RFC 9110, section 15.5.22)."""
+    headers = {"Upgrade": "websocket", "Connection": "Upgrade"}
+    raise UpgradeRequired("This address speaks WebSocket; was `Upgrade` lost?", headers=headers)
 
 
 @router.websocket("/ws")

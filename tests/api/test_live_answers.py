@@ -125,3 +125,10 @@ async def ticket_of(client: AsyncClient, tokens: Tokens) -> str:
     answer = await client.post("/api/v1/auth/ws-ticket", headers=tokens.headers)
     ticket: str = answer.json()["ticket"]
     return ticket
+
+
+async def test_plain_http_is_told_to_upgrade(client: AsyncClient) -> None:
+    answer = await client.get("/ws")
+    assert answer.status_code == 426
+    assert answer.headers["upgrade"] == "websocket"
+    assert answer.json()["error_code"] == "UPGRADE_REQUIRED"
