@@ -35,6 +35,12 @@ class UnsupportedApiVersion(DomainError):
     status, error_code, title = 400, "UNSUPPORTED_API_VERSION", "Unsupported API version"
 
 
+class UpgradeRequired(DomainError):
+    """Plain HTTP where a WebSocket speaks, or a proxy that dropped `Upgrade` on the way."""
+
+    status, error_code, title = 426, "UPGRADE_REQUIRED", "Upgrade to a WebSocket"
+
+
 class InvalidOneTimeToken(BadRequest):
     """A token from a mail that was used, has run out, or is for something else."""
 

@@ -119,14 +119,24 @@ class Hub:
         """False while it is not known which event is the next: nobody can be served from there."""
         return self._tail.has_begun
 
-    async def subscribe(self, subscriber: Subscriber, channel: str) -> None:
-        """Send a channel's events from now on."""
+    async def subscribe(self, subscriber: Subscriber, channel: str) -> Count | None:
+        """Send a channel's events from now on; return who is in a room that was just entered."""
         if channel in subscriber.channels:
-            return
+            return None
         await subscriber.certain()
         self._add(subscriber, channel)
-        if channel.startswith("room:"):
-            await self._join(subscriber, channel)
+        if not channel.startswith("room:"):
+            return None
+        return await self._presence.change(channel, _user_id(subscriber), +1)
+
+    async def greet(self, subscriber: Subscriber, room: str, count: Count) -> None:
+        """Tell a room of somebody who has entered it."""
+        user_id = _user_id(subscriber)
+        if count.sockets <= 1:
+            await self._announce(room, count, "joined", user_id)
+        else:  # the others know; this socket does not
+            people = self._newest(room, count)
+            subscriber.offer(_compact(_presence(room, people, "joined", user_id)))
 
     async def resume(
         self, subscriber: Subscriber, channels: Set[str], since: int
@@ -295,15 +305,6 @@ class Hub:
                 self.become(subscriber, renewed)
                 if subscriber.doubts == doubts:  # else one more check is on its way
                     subscriber.release()
-
-    async def _join(self, subscriber: Subscriber, channel: str) -> None:
-        user_id = _user_id(subscriber)
-        count = await self._presence.change(channel, user_id, +1)
-        if count.sockets <= 1:
-            await self._announce(channel, count, "joined", user_id)
-        else:  # the others know; this socket does not
-            people = self._newest(channel, count)
-            subscriber.offer(_compact(_presence(channel, people, "joined", user_id)))
 
     async def _leave(self, subscriber: Subscriber, channel: str) -> None:
         user_id = _user_id(subscriber)

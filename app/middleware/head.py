@@ -15,6 +15,7 @@ class HeadMiddleware:
             return
 
         async def send_without_body(message: Message) -> None:
+            scope["method"] = "HEAD"  # by which the server knows that no body follows
             if message["type"] == "http.response.body":
                 message = {**message, "body": b""}
             await send(message)

@@ -12,6 +12,7 @@ from slowapi.errors import RateLimitExceeded
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import DomainError, Unavailable, Unprocessable
@@ -118,9 +119,21 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
         return problem_response(error.__cause__, request.scope)
     phrase = HTTPStatus(error.status_code).phrase
     code = _CODES.get(error.status_code, phrase.upper().replace(" ", "_").replace("-", "_"))
-    return _problem(
-        request.scope, error.status_code, code, phrase, str(error.detail), error.headers
-    )
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = _allowed(request) or headers.get("Allow", "GET, HEAD")
+    return _problem(request.scope, error.status_code, code, phrase, str(error.detail), headers)
+
+
+def _allowed(request: Request) -> str:
+    """Return what a path takes; Starlette names the methods of the first of its routes alone."""
+    path, methods = request.scope["path"], set[str]()
+    for route in request.app.routes:
+        if isinstance(route, Route) and route.path_regex.match(path):
+            methods |= route.methods or set()
+    if "GET" in methods:
+        methods.add("HEAD")
+    return ", ".join(sorted(methods))
 
 
 async def _on_recursion(request: Request, error: Exception) -> Response:
@@ -150,7 +163,7 @@ def _problem(
         "title": title,
         "status": status,
         "detail": detail,
-        "instance": scope.get("path", ""),
+        "instance": scope.get("state", {}).get("asked_path") or scope.get("path", ""),
         "error_code": error_code,
         "request_id": context.request_id if context else None,
         **(extra or {}),

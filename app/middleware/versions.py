@@ -12,6 +12,7 @@ from app.errors import UnsupportedApiVersion
 
 VERSIONS = ("v1", "v2")
 DEFAULT = "v1"
+VARY = "API-Version, Accept"
 _HEADER = re.compile(r"v?([0-9]{1,3})(\.0)?", re.IGNORECASE)
 _MEDIA_TYPE = re.compile(r"application/vnd\.kingpost\.v([0-9]{1,3})\+json", re.IGNORECASE)
 _IN_PATH = re.compile(r"/api/v([0-9]+)(/|$)")
@@ -43,6 +44,7 @@ class VersionNegotiation:
         in_path = _IN_PATH.match(path)
         version = _known(f"v{in_path[1]}") if in_path else _asked_for(scope)
         if not in_path:
+            scope.setdefault("state", {})["asked_path"] = path
             path = f"/api/{version}{path.removeprefix('/api')}"
             # In place: those outside look at the route that is found here.
             scope.update(path=path, raw_path=path.encode())
@@ -52,7 +54,7 @@ class VersionNegotiation:
                 headers = MutableHeaders(scope=message)
                 headers["API-Version"] = version.removeprefix("v")
                 if not in_path:
-                    headers.add_vary_header("API-Version, Accept")
+                    headers.add_vary_header(VARY)
                 for name, value in self._retiring[version].items():
                     headers.append(name, value)
                 if self._retiring[version]:
@@ -123,7 +125,8 @@ def _known(version: str) -> str:
 
 def _unsupported(version: str) -> UnsupportedApiVersion:
     known = ", ".join(VERSIONS)
-    return UnsupportedApiVersion(f"There is no API version {version[:20]!a}; there are: {known}")
+    detail = f"There is no API version {version[:20]!a}; there are: {known}"
+    return UnsupportedApiVersion(detail, headers={"Vary": VARY})
 
 
 def _retirement_headers(

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Literal
+from typing import Any, Literal
 
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
@@ -47,6 +47,11 @@ class Summary(Readiness):
     version: str
 
 
+_NOT_READY: dict[int | str, dict[str, Any]] = {
+    503: {"model": Readiness, "description": "Not ready, or draining"}
+}
+
+
 @router.get("/live", response_model=Alive, summary="Liveness")
 async def live() -> Alive:
     """Answer as long as the event loop turns; asks nothing outside the process."""
@@ -57,7 +62,7 @@ async def live() -> Alive:
     "/ready",
     response_model=Readiness,
     summary="Readiness",
-    responses={503: {"model": Readiness, "description": "Not ready, or draining"}},
+    responses=_NOT_READY,
 )
 async def ready(response: Response, resources: CurrentResources) -> Readiness:
     """Answer 200 where requests are welcome, else 503; without Redis it is degraded, yet ready."""
@@ -67,7 +72,7 @@ async def ready(response: Response, resources: CurrentResources) -> Readiness:
     return readiness
 
 
-@router.get("", response_model=Summary, summary="Health")
+@router.get("", response_model=Summary, summary="Health", responses=_NOT_READY)
 async def health(response: Response, resources: CurrentResources) -> Summary:
     """Say how the service is, in one summary for people."""
     readiness = await ready(response, resources)

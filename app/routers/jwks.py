@@ -8,6 +8,7 @@ from pydantic import Field
 from app.clock import now
 from app.dependencies.resources import CurrentResources
 from app.schemas.base import Output
+from app.schemas.problems import problems
 
 # A new key is published longer before it signs than this (`kingpost keys rotate`).
 _MAX_AGE = 300  # seconds
@@ -35,7 +36,12 @@ class KeySet(Output):
     )
 
 
-@router.get("/.well-known/jwks.json", response_model=KeySet, summary="Public keys")
+@router.get(
+    "/.well-known/jwks.json",
+    response_model=KeySet,
+    summary="Public keys",
+    responses=problems(503),
+)
 async def public_keys(response: Response, resources: CurrentResources) -> KeySet:
     """Return the keys that verify access tokens; none where a shared secret signs them (HS256)."""
     response.headers["Cache-Control"] = f"public, max-age={_MAX_AGE}"

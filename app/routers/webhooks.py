@@ -7,11 +7,12 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from app.dependencies.auth import CurrentUser
 from app.dependencies.idempotency import SecretOnceRoute
 from app.dependencies.limits import rate_limit
-from app.dependencies.pages import CursorPage, OffsetPage
+from app.dependencies.pages import Cursor, CursorPage, Offset, OffsetPage
 from app.dependencies.resources import CurrentResources
 from app.models.webhooks import DeliveryStatus, WebhookDelivery
 from app.routers.pages import link_by_cursor, link_by_offset
 from app.routers.versioning import Resource
+from app.schemas.base import PathId
 from app.schemas.problems import problems
 from app.schemas.webhooks import (
     DeliveryCursorPage,
@@ -21,9 +22,10 @@ from app.schemas.webhooks import (
     ReplayOut,
     SecretOut,
     WebhookCreated,
+    WebhookCursorPage,
     WebhookIn,
-    WebhookList,
     WebhookOut,
+    WebhookPage,
     WebhookPatch,
 )
 
@@ -34,9 +36,11 @@ by_cursor = APIRouter(prefix="/webhooks", tags=["webhooks"])
 
 resource = Resource(shared=(router, creating), v1=(by_offset,), v2=(by_cursor,))
 
-WebhookId = Annotated[int, Path(ge=1, le=2**63 - 1, description="The webhook's id.", examples=[42])]
+WebhookId = Annotated[
+    PathId, Path(ge=1, le=2**63 - 1, description="The webhook's id.", examples=[42])
+]
 DeliveryId = Annotated[
-    int, Path(ge=1, le=2**63 - 1, description="The delivery's id.", examples=[7])
+    PathId, Path(ge=1, le=2**63 - 1, description="The delivery's id.", examples=[7])
 ]
 _limited = [Depends(rate_limit("webhooks"))]
 
@@ -53,15 +57,47 @@ class DeliveryCursorFilter(CursorPage):
     status: DeliveryStatus | None = None
 
 
-@router.get(
+@by_offset.get(
     "",
-    response_model=WebhookList,
+    response_model=WebhookPage,
     summary="List your webhooks",
     responses=problems(401, 422, 429, 503),
 )
-async def list_webhooks(caller: CurrentUser, resources: CurrentResources) -> Any:
-    """List all of the caller's webhooks, at most 20."""
-    return {"items": await resources.webhooks.of(caller)}
+async def list_webhooks_by_offset(
+    request: Request,
+    response: Response,
+    page: Offset,
+    caller: CurrentUser,
+    resources: CurrentResources,
+) -> Any:
+    """List the caller's webhooks, with the total; there are at most 20."""
+    found = await resources.webhooks.of(caller)
+    link_by_offset(request, response, skip=page.skip, limit=page.limit, total=len(found))
+    shown = found[page.skip : page.skip + page.limit]
+    return {"items": shown, "total": len(found), "skip": page.skip, "limit": page.limit}
+
+
+@by_cursor.get(
+    "",
+    response_model=WebhookCursorPage,
+    summary="List your webhooks",
+    responses=problems(400, 401, 422, 429, 503),
+)
+async def list_webhooks_by_cursor(
+    request: Request,
+    response: Response,
+    page: Cursor,
+    caller: CurrentUser,
+    resources: CurrentResources,
+) -> Any:
+    """List the caller's webhooks, page by page; there are at most 20."""
+    after = page.after_id(resources.cursors, "webhooks")
+    found = [each for each in await resources.webhooks.of(caller) if each.id > after]
+    shown, next_cursor = found[: page.limit], None
+    if len(found) > page.limit:
+        next_cursor = resources.cursors.encode({"i": shown[-1].id}, "webhooks")
+    link_by_cursor(request, response, next_cursor=next_cursor)
+    return {"items": shown, "next_cursor": next_cursor, "has_more": next_cursor is not None}
 
 
 @creating.post(

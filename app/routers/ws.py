@@ -11,9 +11,9 @@ from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from app.dependencies.auth import API_KEY_HEADER, authenticate, bearer_token
-from app.errors import DomainError, InvalidToken, NotFound
+from app.errors import DomainError, InvalidToken, NotFound, UpgradeRequired
 from app.events.channels import is_channel, is_room, item_id_of
-from app.events.subscriber import POLICY_VIOLATION, TRY_AGAIN_LATER
+from app.events.subscriber import POLICY_VIOLATION, SERVICE_RESTART, TRY_AGAIN_LATER
 from app.resources import Resources
 from app.security.principal import Principal
 from app.server import MAX_MESSAGE
@@ -27,6 +27,14 @@ _AUTHENTICATE_WITHIN = 5.0  # seconds
 _LOOK_AGAIN = 3600.0  # seconds
 _STRIKES = 20  # more refused messages than good ones, and a client that is too fast is closed
 UNSUPPORTED_DATA, MESSAGE_TOO_BIG = 1003, 1009
+# What a close frame says where nothing more exact is known.
+_REASONS = {
+    UNSUPPORTED_DATA: "UNSUPPORTED_DATA",
+    POLICY_VIOLATION: "UNAUTHENTICATED",
+    MESSAGE_TOO_BIG: "MESSAGE_TOO_BIG",
+    SERVICE_RESTART: "SERVICE_RESTART",
+    TRY_AGAIN_LATER: "TRY_AGAIN_LATER",
+}
 
 
 class Refused(Exception):
@@ -41,9 +49,17 @@ class Refused(Exception):
 class Closed(Exception):
     """The connection is to be closed with this code."""
 
-    def __init__(self, code: int) -> None:
+    def __init__(self, code: int, reason: str | None = None) -> None:
         super().__init__(code)
         self.code = code
+        self.reason = reason
+
+
+@router.get("/ws", include_in_schema=False)
+async def refuse_plain_http() -> None:
+    """Say that only a WebSocket is spoken here (RFC 9110, section 15.5.22)."""
+    headers = {"Upgrade": "websocket", "Connection": "Upgrade"}
+    raise UpgradeRequired("This address speaks WebSocket; was `Upgrade` lost?", headers=headers)
 
 
 @router.websocket("/ws")
@@ -63,7 +79,7 @@ async def live(websocket: WebSocket) -> None:
         else:
             await Connection(websocket, resources).run()
     except Closed as closed:
-        await _close(websocket, closed.code)
+        await _close(websocket, closed.code, closed.reason)
     except (WebSocketDisconnect, RuntimeError):
         pass  # gone: there is nobody left to tell
     finally:
@@ -140,7 +156,7 @@ class Connection:
             is_attempt = message.get("action") == "authenticate"
             return await self._accept_token(_text(message, "token") if is_attempt else "")
         except (DomainError, Refused, TimeoutError) as error:
-            raise Closed(POLICY_VIOLATION) from error
+            raise Closed(POLICY_VIOLATION, getattr(error, "error_code", None)) from error
 
     async def _accept_key(self) -> Principal:
         principal = await authenticate(self._websocket, fresh=True)
@@ -203,7 +219,7 @@ class Connection:
             return
         self._strikes += 1
         if self._strikes > _STRIKES:
-            raise Closed(POLICY_VIOLATION)
+            raise Closed(POLICY_VIOLATION, "RATE_LIMITED")
         raise Refused("RATE_LIMITED", "Too many messages a second")
 
     def _parsed(self, text: str) -> dict[str, Any]:
@@ -243,13 +259,18 @@ class Connection:
         if item_id is not None:
             await self._require_readable(item_id)
         if since is None:
-            await self._hub.subscribe(self._subscriber, channel)
+            count = await self._hub.subscribe(self._subscriber, channel)
+            self._subscriber.offer(_subscribed(channel, self._hub.position))
+            if count is not None:
+                await self._hub.greet(self._subscriber, channel, count)
         elif is_room(channel) or channel in channels:
             raise Refused("CANNOT_RESUME", "Rooms keep nothing; others are to be left first")
         else:
+            await self._hub.check_since(since)
+            # By the way of the events that follow: what waits in the queue could come after them.
+            await self._websocket.send_text(_subscribed(channel, since))
             async for frame in self._hub.resume(self._subscriber, {channel}, since):
                 await self._websocket.send_text(frame)
-        self._send(type="subscribed", channel=channel, event_id=str(self._hub.position))
 
     async def _require_readable(self, item_id: int) -> None:
         if item_id >= 2**63:
@@ -262,13 +283,13 @@ class Connection:
             raise Refused("NOT_A_ROOM", "Only rooms can be published to")
         if channel not in self._subscriber.channels:
             raise Refused("NOT_SUBSCRIBED", "Subscribe to the room first")
-        await self._hub.publish(channel, self._principal, message.get("data"))
+        await self._hub.publish(channel, self._principal, _data(message))
 
     async def _direct(self, message: dict[str, Any]) -> None:
         to = message.get("to")
         if type(to) is not int or not 1 <= to < 2**63:
             raise Refused("INVALID_MESSAGE", "`to` is the id of a user")
-        await self._hub.direct(to, self._principal, message.get("data"))
+        await self._hub.direct(to, self._principal, _data(message))
 
     async def _renew(self, message: dict[str, Any]) -> None:
         before, expires_at = self._principal, self._expires_at
@@ -334,6 +355,17 @@ def _since(message: dict[str, Any]) -> int | None:
     return int(text)
 
 
+def _data(message: dict[str, Any]) -> Any:
+    if "data" not in message:
+        raise Refused("INVALID_MESSAGE", "`data` is what to send, any JSON")
+    return message["data"]
+
+
+def _subscribed(channel: str, position: int) -> str:
+    message = {"type": "subscribed", "channel": channel, "event_id": str(position)}
+    return json.dumps(message, separators=(",", ":"))
+
+
 def _text(message: dict[str, Any], field: str) -> str:
     value = message.get(field)
     if not isinstance(value, str):
@@ -345,7 +377,7 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(name)
 
 
-async def _close(websocket: WebSocket, code: int) -> None:
+async def _close(websocket: WebSocket, code: int, reason: str | None = None) -> None:
     if websocket.application_state is WebSocketState.CONNECTED:
         with contextlib.suppress(RuntimeError, WebSocketDisconnect):
-            await websocket.close(code)
+            await websocket.close(code, reason or _REASONS[code])

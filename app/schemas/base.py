@@ -1,8 +1,10 @@
 """What every schema shares: strictness towards input, and the kinds of text."""
 
+import re
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic_core import PydanticCustomError
 
 # PostgreSQL cannot store NUL, and no client means it.
 _NO_CONTROL = r"^[^\x00-\x1f\x7f]*$"
@@ -16,6 +18,18 @@ Text = Annotated[str, StringConstraints(pattern=_NO_NUL)]
 
 Secret = Annotated[str, StringConstraints(pattern=_NO_NUL)]
 """A password or token: never trimmed."""
+
+_DIGITS = re.compile(r"-?[0-9]+", re.ASCII)
+
+
+def _only_digits(value: object) -> object:
+    if isinstance(value, str) and not _DIGITS.fullmatch(value):
+        raise PydanticCustomError("int_parsing", "Input should be a whole number")
+    return value
+
+
+PathId = Annotated[int, BeforeValidator(_only_digits)]
+"""A number in a path: not ` 1`, `+1`, `1.0` or `1_0`, which Python would take for one too."""
 
 ResourceId = Annotated[int, Field(ge=1, le=2**63 - 1)]
 """A positive 64-bit integer."""

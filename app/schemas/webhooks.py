@@ -104,10 +104,21 @@ class SecretOut(Output):
     previous_expires_at: datetime
 
 
-class WebhookList(Output):
-    """All endpoints of an account."""
+class WebhookPage(Output):
+    """A page of an account's endpoints by offset."""
 
     items: list[WebhookOut]
+    total: int = Field(description="How many the account has.", examples=[1])
+    skip: int = Field(examples=[0])
+    limit: int = Field(examples=[20])
+
+
+class WebhookCursorPage(Output):
+    """A page of an account's endpoints by cursor."""
+
+    items: list[WebhookOut]
+    next_cursor: str | None = Field(description="Send as `cursor` for the next page.")
+    has_more: bool
 
 
 class DeliveryOut(Output):

@@ -106,7 +106,10 @@ async def test_a_bad_field_is_named_and_not_echoed(
     assert '"input"' not in answer.text
 
 
-@pytest.mark.parametrize("item_id", ["0", "-1", "abc", "1.5", "9" * 19, "9" * 400, "%00", "²"])
+@pytest.mark.parametrize(
+    "item_id",
+    ["0", "-1", "abc", "1.5", "9" * 19, "9" * 400, "%00", "²", "%2B1", "%201", "1.0", "1_0"],
+)
 async def test_an_id_that_cannot_be_is_unprocessable(client: AsyncClient, item_id: str) -> None:
     problem(await client.get(f"{ITEMS}/{item_id}"), 422, "VALIDATION_ERROR")
 
@@ -181,3 +184,17 @@ async def test_a_stranger_cannot_tell_a_private_item_from_none(client: AsyncClie
                 {k: v for k, v in answer.json().items() if k not in ("request_id", "instance")}
             )
         assert bodies[0] == bodies[1]
+
+
+async def test_a_wrong_method_is_told_all_that_the_path_takes(client: AsyncClient) -> None:
+    for path, allowed in {
+        ITEMS: "GET, HEAD, POST",
+        "/api/items": "GET, HEAD, POST",
+        f"{ITEMS}/1": "DELETE, GET, HEAD, PATCH, PUT",
+        "/api/v1/auth/token": "POST",
+        "/health/live": "GET, HEAD",
+        "/": "GET, HEAD",
+    }.items():
+        answer = await client.request("DELETE" if "DELETE" not in allowed else "POST", path)
+        problem(answer, 405, "METHOD_NOT_ALLOWED")
+        assert answer.headers["allow"] == allowed, path

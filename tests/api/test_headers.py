@@ -1,13 +1,17 @@
 """What is on every answer: request id, timing, security headers, CORS, compression, HEAD."""
 
+import json
 import re
 
 import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient
 
+from app.http_protocol import MAX_HEAD
 from tests.conftest import MakeApp, MakeClient
 from tests.factories import create_item, expect, new_user
+from tests.live_server import LiveServer
+from tests.raw_socket import connection, request
 
 PATHS = ["/health/live", "/api/v1/items", "/", "/docs", "/nowhere", "/metrics"]
 
@@ -86,6 +90,8 @@ async def test_pages_of_named_origins_may_call(make_app: MakeApp, make_client: M
     assert "PATCH" in preflight.headers["access-control-allow-methods"]
     preflight = await client.options("/api/v1/items/1", headers=other | asked)
     assert "access-control-allow-origin" not in preflight.headers
+    assert expect(preflight, 400)["error_code"] == "BAD_REQUEST"
+    assert preflight.headers["content-type"] == "application/problem+json"
 
 
 async def test_no_page_may_call_by_default(client: AsyncClient) -> None:
@@ -103,6 +109,12 @@ async def test_large_answers_are_compressed_where_that_is_understood(client: Asy
     plain = await client.get(url, headers={"Accept-Encoding": "identity"})
     assert "content-encoding" not in plain.headers
     assert "accept-encoding" in packed.headers["vary"].lower()
+    for refused in ("gzip;q=0", "br, GZIP ; q=0.0", "gzip;q=0, *"):
+        answer = await client.get(url, headers={"Accept-Encoding": refused})
+        assert "content-encoding" not in answer.headers, refused
+        assert "accept-encoding" in answer.headers["vary"].lower()
+    wanted = await client.get(url, headers={"Accept-Encoding": "br, gzip;q=0.5"})
+    assert wanted.headers["content-encoding"] == "gzip"
     small = await client.get("/health/live", headers={"Accept-Encoding": "gzip"})
     assert "content-encoding" not in small.headers
 
@@ -124,3 +136,43 @@ async def test_head_works_wherever_get_does(client: AsyncClient, app: FastAPI) -
         assert head.headers.get("etag") == get.headers.get("etag"), url
         checked += 1
     assert checked > 15
+
+
+@pytest.mark.parametrize("path", ["/health/live", "/", "/docs", "/metrics", "/api/v1/items"])
+async def test_a_connection_goes_on_after_head(server: LiveServer, path: str) -> None:
+    async with connection(server.url) as raw:
+        raw.write(request(path, {}, method="HEAD"))
+        assert (await raw.head()).startswith("HTTP/1.1 200")
+        raw.write(request(path, {}))  # what a server that cut the connection would not hear
+        assert (await raw.head()).startswith("HTTP/1.1 200")
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GARBAGE\r\n\r\n",
+        b"GET / HTTP/1.1\r\nBad Name: x\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ],
+)
+async def test_what_is_no_http_is_a_problem_too(server: LiveServer, sent: bytes) -> None:
+    async with connection(server.url) as raw:
+        raw.write(sent)
+        head, _, body = (await raw.reader.read()).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 Bad Request")
+    assert b"content-type: application/problem+json" in head
+    assert b"x-content-type-options: nosniff" in head
+    problem = json.loads(body)
+    assert (problem["status"], problem["error_code"]) == (400, "BAD_REQUEST")
+    assert f"x-request-id: {problem['request_id']}".encode() in head
+
+
+async def test_a_head_without_end_is_cut_off(server: LiveServer) -> None:
+    async with connection(server.url) as raw:
+        raw.write(b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: ", b"a" * (MAX_HEAD + 2**20))
+        answer = await raw.reader.read()  # to its end: the connection is closed
+    assert answer.startswith(b"HTTP/1.1 431 ")
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["error_code"] == "HEADERS_TOO_LARGE"
+    async with connection(server.url) as raw:
+        raw.write(request("/health/live", {"X-Long": "a" * 2**20}))
+        assert (await raw.head()).startswith("HTTP/1.1 200")

@@ -35,9 +35,8 @@ MARGIN = 20.0  # seconds; the machine may be busy with other tests
 async def join(live: Socket, room: str) -> int:
     """Subscribe and return the count that comes with it."""
     await live.send(action="subscribe", channel=room)
-    count = int((await live.until("presence"))["count"])
     await live.until("subscribed")
-    return count
+    return int((await live.until("presence"))["count"])
 
 
 async def told(live: Socket, *, within: float = PATIENCE) -> tuple[str, int | None, int]:

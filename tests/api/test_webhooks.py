@@ -310,3 +310,25 @@ async def test_openapi_declares_every_kind_of_event(client: AsyncClient) -> None
             names = {each["name"] for each in operations["post"]["parameters"]}
             assert names == {"webhook-id", "webhook-timestamp", "webhook-signature"}
     openapi_spec_validator.validate(document)
+
+
+async def test_the_list_comes_in_pages_as_every_list_does(
+    client: AsyncClient, owner: Tokens
+) -> None:
+    ids = []
+    for _ in range(3):
+        made = await client.post("/api/v1/webhooks", json=OFF, headers=owner.headers)
+        ids.append(expect(made, 201)["id"])
+    answer = await client.get("/api/v1/webhooks?skip=1&limit=1", headers=owner.headers)
+    page = expect(answer, 200)
+    assert [each["id"] for each in page["items"]] == ids[1:2]
+    assert (page["total"], page["skip"], page["limit"]) == (3, 1, 1)
+    assert 'rel="next"' in answer.headers["link"]
+    seen, cursor = [], ""
+    while cursor is not None:
+        query = f"?limit=2{f'&cursor={cursor}' if cursor else ''}"
+        page = expect(await client.get(f"/api/v2/webhooks{query}", headers=owner.headers), 200)
+        seen += [each["id"] for each in page["items"]]
+        cursor = page["nextCursor"]
+        assert page["hasMore"] is (cursor is not None)
+    assert seen == ids
