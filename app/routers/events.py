@@ -5,8 +5,8 @@ import json
 from collections.abc import AsyncIterator, Set
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query
-from starlette.responses import StreamingResponse
+from fastapi import APIRouter, Header, Query, Request
+from starlette.responses import Response, StreamingResponse
 
 from app.dependencies.auth import OptionalUser
 from app.dependencies.resources import CurrentResources
@@ -38,6 +38,7 @@ _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
     },
 )
 async def stream_events(
+    request: Request,
     viewer: OptionalUser,
     resources: CurrentResources,
     channel: Annotated[
@@ -51,7 +52,7 @@ async def stream_events(
     ticket: Annotated[
         str | None, Query(description="Of `POST /auth/ws-ticket`.", max_length=100)
     ] = None,
-) -> StreamingResponse:
+) -> Response:
     """Stream what the caller may read, from now on or from after the last event seen."""
     if viewer is None and ticket is not None:
         session_id, user_id = await resources.sessions.spend_ticket(ticket)
@@ -62,6 +63,8 @@ async def stream_events(
     since = _parsed_id(last_event_id)
     if since is not None:
         await resources.hub.check_since(since)
+    if request.scope["state"].get("is_head"):
+        return Response(media_type="text/event-stream", headers=_HEADERS)
     # An event has one id here, however many channels it is on: `items` has all of each item's.
     names = {name for name in channel if item_id_of(name) is None or "items" not in channel}
     return StreamingResponse(

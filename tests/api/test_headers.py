@@ -4,11 +4,13 @@ import re
 
 import pytest
 from fastapi import FastAPI
-from httpx import AsyncClient
+from httpx import AsyncClient, Limits
 
 from tests.conftest import MakeApp, MakeClient
 from tests.factories import create_item, expect, new_user
+from tests.live_server import LiveServer
 
+EXPORT, STREAM = "/api/v1/items/export", "/api/v1/events?channel=items"
 PATHS = ["/health/live", "/api/v1/items", "/", "/docs", "/nowhere", "/metrics"]
 
 
@@ -124,3 +126,15 @@ async def test_head_works_wherever_get_does(client: AsyncClient, app: FastAPI) -
         assert head.headers.get("etag") == get.headers.get("etag"), url
         checked += 1
     assert checked > 15
+
+
+async def test_a_connection_goes_on_after_head(server: LiveServer) -> None:
+    async with server.client(limits=Limits(max_connections=1)) as client:
+        tokens = await new_user(client)
+        item = await create_item(client, tokens)
+        for path in (f"/api/v1/items/{item['id']}", "/api/v1/items", "/nowhere", EXPORT, STREAM):
+            head = await client.head(path)
+            stream = head.extensions["network_stream"]
+            got = await client.get("/health/live")
+            assert (head.content, got.json()) == (b"", {"status": "alive"}), path
+            assert got.extensions["network_stream"] is stream, f"{path}: the server hung up"
