@@ -48,6 +48,28 @@ async def test_a_wrong_method_names_the_right_ones(client: AsyncClient, path: st
     assert "PUT" not in answer.headers["allow"]
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", ITEMS, "GET, HEAD, POST"),
+        ("POST", f"{ITEMS}/1", "DELETE, GET, HEAD, PATCH, PUT"),
+        ("PUT", "/api/v2/items/1/files", "GET, HEAD, POST"),
+        ("HEAD", f"{ITEMS}/bulk", "POST"),
+        ("GET", f"{ITEMS}/bulk", "POST"),
+        ("GET", f"{ITEMS}/import", "POST"),
+        ("DELETE", f"{ITEMS}/export", "GET, HEAD"),
+        ("PATCH", f"{ITEMS}/stats", "GET, HEAD"),
+        ("PUT", "/api/items", "GET, HEAD, POST"),
+        ("POST", "/health/live", "GET, HEAD"),
+    ],
+)
+async def test_a_wrong_method_names_all_the_right_ones(
+    client: AsyncClient, method: str, path: str, allowed: str
+) -> None:
+    answer = await client.request(method, path)
+    assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+
+
 async def test_an_unknown_method_is_a_problem(client: AsyncClient) -> None:
     for method in ("BREW", "TRACE", "CONNECT", "get"):
         answer = await client.request(method, ITEMS)
