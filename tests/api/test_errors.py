@@ -1,5 +1,6 @@
 """Every error, from whatever layer, is one RFC 9457 problem that gives nothing away."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -9,6 +10,8 @@ from httpx import AsyncClient, Response
 
 from tests.conftest import MakeApp, MakeClient
 from tests.factories import create_item, new_user
+from tests.live_server import LiveServer
+from tests.raw_socket import connection
 
 ITEMS = "/api/v1/items"
 
@@ -75,6 +78,24 @@ async def test_an_unknown_method_is_a_problem(client: AsyncClient) -> None:
         answer = await client.request(method, ITEMS)
         if method != "get":
             problem(answer, 405, "METHOD_NOT_ALLOWED")
+
+
+@pytest.mark.parametrize(
+    "sent", [b"BREW /pot HTTP/1.1\r\nHost: x\r\n\r\n", b"nonsense\r\n\r\n", b"GET / HTTP/9\r\n\r\n"]
+)
+async def test_what_is_no_http_is_a_problem(server: LiveServer, sent: bytes) -> None:
+    async with asyncio.timeout(5), connection(server.url) as raw:
+        raw.write(sent)
+        head, _, body = (await raw.reader.read()).decode().partition("\r\n\r\n")
+    status, *lines = head.split("\r\n")
+    headers = dict(line.split(": ", 1) for line in lines)
+    assert status == "HTTP/1.1 400 Bad Request"
+    assert headers["content-type"] == "application/problem+json"
+    assert headers["connection"] == "close"
+    assert headers["x-content-type-options"] == "nosniff"
+    found = json.loads(body)
+    assert (found["status"], found["error_code"]) == (400, "BAD_REQUEST")
+    assert found["request_id"] == headers["x-request-id"]
 
 
 @pytest.mark.parametrize(
