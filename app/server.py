@@ -1,22 +1,18 @@
 """How Uvicorn serves the app, the same in one process, under Gunicorn and in the tests."""
 
 import asyncio
-import secrets
 import socket
-import time
 from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
 
 import uvicorn
 from uvicorn._types import ASGISendEvent
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import State
 
-from app.context import RequestContext
 from app.mailbox import Mailbox
 
 MAX_MESSAGE = 64 * 1024  # bytes of a WebSocket message
@@ -118,30 +114,6 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self.close_timer = self.loop.call_later(self.close_timeout, self.transport.abort)
 
 
-class HttpProtocol(HttpToolsProtocol):
-    """Uvicorn's HTTP, which refuses what it cannot read by a problem, as all else is refused."""
-
-    def send_400_response(self, msg: str) -> None:
-        """Say that this is no HTTP, and end the connection."""
-        # Here and not above: Gunicorn's master has this module, and none of the app.
-        from app.errors import BadRequest
-        from app.middleware.problems import problem_response
-        from app.middleware.security_headers import ALWAYS, API_CSP
-
-        context = RequestContext(secrets.token_hex(16), time.perf_counter())
-        answer = problem_response(BadRequest(msg), {"state": {"context": context}})
-        headers = [
-            *answer.raw_headers,
-            *ALWAYS,
-            (b"content-security-policy", API_CSP),
-            (b"x-request-id", context.request_id.encode()),
-            (b"connection", b"close"),
-        ]
-        head = [b"HTTP/1.1 400 Bad Request", *(b"%s: %s" % pair for pair in headers), b"", b""]
-        self.transport.write(b"\r\n".join(head) + bytes(answer.body))
-        self.transport.close()
-
-
 class LingeringServer(uvicorn.Server):
     """Uvicorn's server, which at its end loses no request that is on its way already.
 
@@ -185,7 +157,7 @@ def _queue_of(listener: socket.socket) -> Iterator[socket.socket]:
 
 
 OPTIONS: dict[str, Any] = {
-    "http": HttpProtocol,
+    "http": "app.http_protocol:HttpProtocol",  # by name: it knows the app, as the master must not
     "ws": WebSocketProtocol,
     "ws_per_message_deflate": False,  # 32 KiB a connection; with deflate it would be 128
     "ws_max_size": MAX_MESSAGE,  # whoever has not signed in yet could make us hold as much
