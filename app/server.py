@@ -157,6 +157,7 @@ def _queue_of(listener: socket.socket) -> Iterator[socket.socket]:
 
 
 OPTIONS: dict[str, Any] = {
+    "http": "app.http_protocol:HttpProtocol",  # by name: it knows the app, as the master must not
     "ws": WebSocketProtocol,
     "ws_per_message_deflate": False,  # 32 KiB a connection; with deflate it would be 128
     "ws_max_size": MAX_MESSAGE,  # whoever has not signed in yet could make us hold as much

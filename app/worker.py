@@ -9,7 +9,6 @@ from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
 from uvicorn_worker import UvicornWorker
 
 from app import server
-from app.http_protocol import HttpProtocol
 
 LINGER_SECONDS = 0.5  # for requests that are on their way when the socket closes
 LIFESPAN_SECONDS = 5  # what is left of Gunicorn's graceful timeout for closing what we hold
@@ -21,7 +20,6 @@ class KingpostWorker(UvicornWorker):  # type: ignore[misc]
     CONFIG_KWARGS: ClassVar[dict[str, Any]] = {
         **server.OPTIONS,
         "loop": "uvloop",
-        "http": HttpProtocol,
         "timeout_graceful_shutdown": 30,  # below graceful_timeout, or the lifespan is cut off
     }
 

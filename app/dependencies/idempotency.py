@@ -7,7 +7,7 @@ or neither. Only successes are stored: a refused request changed nothing and may
 import asyncio
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request, Response
@@ -28,6 +28,20 @@ _POLLS = 60  # 3 s: longer than our creating requests take; then 409
 
 # What an answer says of itself, beside its body; everything else is made anew by the middleware.
 _KEPT_HEADERS = ("content-type", "location", "etag")
+
+KEY_PARAMETER: Mapping[str, Any] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "A repeat with it gets the first answer; kept for 24 hours.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": MAX_KEY, "title": "Idempotency-Key"},
+}
+REPLAYED_HEADER: Mapping[str, Any] = {
+    "Idempotency-Replayed": {
+        "description": "`true` where this is the answer to an earlier request with the same key.",
+        "schema": {"type": "string", "enum": ["true"]},
+    }
+}
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 

@@ -6,7 +6,7 @@ from typing import Annotated, Protocol
 
 from fastapi import Depends, Header
 
-from app.errors import BadRequest
+from app.errors import BadRequest, PreconditionFailed
 
 _ETAG = re.compile(r'\s*(W/)?"([\x21\x23-\x7e\x80-\xff]*)"\s*(?:,|$)')
 MAX_ETAGS = 50
@@ -56,14 +56,27 @@ async def if_match(
         ),
     ] = None,
 ) -> Callable[[Versioned], bool]:
-    """Return the precondition of `If-Match`; weak tags never match (RFC 9110, 13.1.1)."""
+    """Return the precondition of `If-Match`; weak tags never match (RFC 9110, 13.1.1).
+
+    What is no entity tag matches nothing either: whoever sent it wanted no blind write.
+    """
     if header is None:
         return lambda _: True
-    tags = parse_etags(header)
+    try:
+        tags = parse_etags(header)
+    except BadRequest as malformed:
+        return _never(malformed.detail)
     if tags is None:
         return lambda _: True
     strong = {value for is_weak, value in tags if not is_weak}
     return lambda it: str(it.version) in strong
+
+
+def _never(because: str) -> Callable[[Versioned], bool]:
+    def refuse(_: Versioned) -> bool:
+        raise PreconditionFailed(because)
+
+    return refuse
 
 
 async def if_none_match(

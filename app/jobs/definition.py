@@ -36,6 +36,10 @@ class Lost(Exception):
     """Somebody else has the job by now: this run must change nothing any more."""
 
 
+class Cancelled(Exception):
+    """Somebody wants the job cancelled: this run ends where it is."""
+
+
 @dataclass(frozen=True, slots=True)
 class JobKind:
     """A function that can be queued by its name. It may run twice: make its effect idempotent."""
@@ -83,11 +87,15 @@ class Run:
 
         Raises:
             Lost: somebody else has the job by now.
+            Cancelled: somebody wants it cancelled.
         """
         moment = time.monotonic()
         if moment < self._next_report:
             return
         self._next_report = moment + _REPORT_SPACING
         async with self.resources.db.transaction() as connection:
-            if not await JobRepository(connection).report(self._job, fraction, detail):
-                raise Lost
+            reported = await JobRepository(connection).report(self._job, fraction, detail)
+        if reported is None:
+            raise Lost
+        if reported.is_cancelling:  # seconds before a heartbeat would see it
+            raise Cancelled

@@ -16,7 +16,7 @@ from functools import partial
 from app.clock import now
 from app.ending import ended
 from app.errors import DomainError
-from app.jobs.definition import Failed, JobKind, Lost, RetryAfter, Run
+from app.jobs.definition import Cancelled, Failed, JobKind, Lost, RetryAfter, Run
 from app.jobs.registry import kinds
 from app.models.jobs import Job
 from app.observability.tracing import TRACEPARENT
@@ -175,6 +175,8 @@ class Runner:
                 result = await kind.run(Run(self._resources, job), **job.arguments)
         except Lost:
             return None
+        except Cancelled:
+            return await self._cancelled(job)
         except Failed as failed:
             return await self._give_up(job, str(failed))
         except RetryAfter as later:

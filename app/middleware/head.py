@@ -18,7 +18,10 @@ class HeadMiddleware:
             scope["method"] = "HEAD"  # by which the server knows that no body follows
             if message["type"] == "http.response.body":
                 message = {**message, "body": b""}
+            # Uvicorn looks here: to a GET it owes a body, and it hangs up where none comes.
+            scope["method"] = "HEAD"
             await send(message)
+            scope["method"] = "GET"
 
         scope.setdefault("state", {})["is_head"] = True  # for whoever can spare itself the body
         scope["method"] = "GET"  # in place: those outside look at the route that is found

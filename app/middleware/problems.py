@@ -99,6 +99,7 @@ def _is_wrong_content_type(request: Request, errors: Any) -> bool:
     """Tell a body that FastAPI left as bytes, because its type is not JSON, from bad JSON."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     is_json = media_type == "application/json" or media_type.endswith("+json")
+    is_json &= media_type != "application/json-patch+json"  # RFC 6902: ours are merge patches
     is_form = media_type in ("application/x-www-form-urlencoded", "multipart/form-data")
     whole_body = any(tuple(each.get("loc", ())) == ("body",) for each in errors)
     has_body = request.headers.get("content-length", "0") != "0" or (

@@ -123,13 +123,15 @@ class JobRepository:
         row = (await self._connection.execute(statement.returning(jobs.c.is_cancelling))).first()
         return bool(row[0]) if row else None
 
-    async def report(self, job: Job, progress: float, detail: Mapping[str, Any] | None) -> bool:
-        """Note how far a job is, as an event too where somebody asked for it; False if lost."""
+    async def report(
+        self, job: Job, progress: float, detail: Mapping[str, Any] | None
+    ) -> Job | None:
+        """Note how far a job is, as an event too where somebody asked for it; None if lost."""
         values = {"progress": progress, "detail": dict(detail) if detail is not None else None}
         changed = await self._change(job, values)
         if changed and job.owner_id is not None:
             await outbox.record(self._connection, _event(EventKind.JOB_PROGRESS, changed))
-        return changed is not None
+        return changed
 
     async def succeed(self, job: Job, result: Mapping[str, Any] | None) -> bool:
         """Finish a job; False where it was lost."""

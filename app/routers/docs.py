@@ -1,5 +1,6 @@
 """The interactive documentation, with every asset served from here and none from a CDN."""
 
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -11,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 
+from app.dependencies.idempotency import KEY_PARAMETER, REPLAYED_HEADER, IdempotentRoute
 from app.dependencies.operators import operators_only_in_production
 from app.routers.webhook_messages import webhook_routes
 from app.schemas.problems import FieldError, Problem, problems
@@ -108,6 +110,7 @@ def openapi_document(app: FastAPI, prefix: str = "/") -> dict[str, object]:
     schemas["Problem"].pop("$defs", None)
     _replace_default_errors(document)
     _describe_api_keys(document)
+    _describe_repeats(document, routes)
     return document
 
 
@@ -129,6 +132,20 @@ def _describe_api_keys(document: Any) -> None:
                 operation["responses"].update(
                     {str(status): answer for status, answer in problems(403).items()}
                 )
+
+
+def _describe_repeats(document: Any, routes: Sequence[APIRoute]) -> None:
+    """Say of each operation that can be repeated by key which header asks for that, and tells."""
+    for route in routes:
+        if "POST" not in (route.methods or ()) or not route.include_in_schema:
+            continue
+        operation = document["paths"][route.path]["post"]
+        parameters = operation.setdefault("parameters", [])
+        if isinstance(route, IdempotentRoute):
+            parameters.append(KEY_PARAMETER)
+        if any(each["name"] == KEY_PARAMETER["name"] for each in parameters):
+            answer = operation["responses"][str(route.status_code or 200)]
+            answer["headers"] = answer.get("headers", {}) | REPLAYED_HEADER
 
 
 def _replace_default_errors(document: dict[str, object]) -> None:

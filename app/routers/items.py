@@ -38,6 +38,14 @@ by_cursor = APIRouter(prefix="/items", tags=["items"], route_class=QueryRoute)
 
 resource = Resource(shared=(router,), v1=(by_offset,), v2=(by_cursor,), successors=SUCCESSORS)
 
+_TAGGED = {
+    "ETag": {
+        "description": "Its version: for `If-Match` and `If-None-Match`.",
+        "schema": {"type": "string", "examples": ['"1"']},
+    }
+}
+_LOCATED = {"Location": {"description": "Where it is.", "schema": {"type": "string"}}}
+
 ItemId = Annotated[PathId, Path(ge=1, le=2**63 - 1, description="The item's id.", examples=[42])]
 
 
@@ -99,7 +107,10 @@ async def list_items_by_cursor(
     response_model=ItemOut,
     status_code=201,
     summary="Create an item",
-    responses=problems(400, 401, 409, 413, 415, 422, 429, 503),
+    responses={
+        201: {"headers": _TAGGED | _LOCATED},
+        **problems(400, 401, 409, 413, 415, 422, 429, 503),
+    },
 )
 async def create_item(
     request: Request,
@@ -161,7 +172,11 @@ async def item_statistics(
     "/{item_id}",
     response_model=ItemOut,
     summary="Read an item",
-    responses={304: {"description": "Not modified"}, **problems(401, 404, 422, 429, 503)},
+    responses={
+        200: {"headers": _TAGGED},
+        304: {"description": "Not modified"},
+        **problems(401, 404, 422, 429, 503),
+    },
 )
 async def read_item(
     response: Response,
@@ -181,7 +196,10 @@ async def read_item(
     "/{item_id}",
     response_model=ItemOut,
     summary="Replace an item",
-    responses=problems(400, 401, 403, 404, 409, 412, 413, 415, 422, 429, 503),
+    responses={
+        200: {"headers": _TAGGED},
+        **problems(400, 401, 403, 404, 409, 412, 413, 415, 422, 429, 503),
+    },
 )
 async def replace_item(
     response: Response,
@@ -200,7 +218,10 @@ async def replace_item(
     "/{item_id}",
     response_model=ItemOut,
     summary="Change an item",
-    responses=problems(400, 401, 403, 404, 409, 412, 413, 415, 422, 429, 503),
+    responses={
+        200: {"headers": _TAGGED},
+        **problems(400, 401, 403, 404, 409, 412, 413, 415, 422, 429, 503),
+    },
 )
 async def patch_item(
     response: Response,
@@ -232,7 +253,7 @@ async def delete_item(
     "/{item_id}/restore",
     response_model=ItemOut,
     summary="Restore a deleted item",
-    responses=problems(401, 404, 409, 422, 429, 503),
+    responses={200: {"headers": _TAGGED}, **problems(401, 404, 409, 422, 429, 503)},
 )
 async def restore_item(
     response: Response, item_id: ItemId, caller: CurrentUser, resources: CurrentResources

@@ -162,6 +162,11 @@ class Sort(StrEnum):
     CREATED_AT = "created_at"
     CREATED_AT_DESC = "-created_at"
 
+    @classmethod
+    def _missing_(cls, value: object) -> "Sort | None":
+        """Read what v2 calls a field."""
+        return {"createdAt": cls.CREATED_AT, "-createdAt": cls.CREATED_AT_DESC}.get(str(value))
+
 
 class BulkCreate(Input):
     """Create an item."""

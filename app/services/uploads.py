@@ -193,6 +193,8 @@ async def _store(
 ) -> Stored:
     if part.field not in FIELDS or part.filename is None:
         raise Unprocessable.field(part.field[:100], "Send files in the field file or files")
+    if "\x00" in part.filename:
+        raise Unprocessable.field(part.field, "The name of a file has no NUL bytes")
     key, name = new_key(), clean_name(part.filename)
     async with storage.create(key) as sink:
         intake = _Intake(sink, limits.file_bytes)

@@ -1,5 +1,6 @@
 """Every error, from whatever layer, is one RFC 9457 problem that gives nothing away."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -9,6 +10,8 @@ from httpx import AsyncClient, Response
 
 from tests.conftest import MakeApp, MakeClient
 from tests.factories import create_item, new_user
+from tests.live_server import LiveServer
+from tests.raw_socket import connection
 
 ITEMS = "/api/v1/items"
 
@@ -48,11 +51,51 @@ async def test_a_wrong_method_names_the_right_ones(client: AsyncClient, path: st
     assert "PUT" not in answer.headers["allow"]
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", ITEMS, "GET, HEAD, POST"),
+        ("POST", f"{ITEMS}/1", "DELETE, GET, HEAD, PATCH, PUT"),
+        ("PUT", "/api/v2/items/1/files", "GET, HEAD, POST"),
+        ("HEAD", f"{ITEMS}/bulk", "POST"),
+        ("GET", f"{ITEMS}/bulk", "POST"),
+        ("GET", f"{ITEMS}/import", "POST"),
+        ("DELETE", f"{ITEMS}/export", "GET, HEAD"),
+        ("PATCH", f"{ITEMS}/stats", "GET, HEAD"),
+        ("PUT", "/api/items", "GET, HEAD, POST"),
+        ("POST", "/health/live", "GET, HEAD"),
+    ],
+)
+async def test_a_wrong_method_names_all_the_right_ones(
+    client: AsyncClient, method: str, path: str, allowed: str
+) -> None:
+    answer = await client.request(method, path)
+    assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+
+
 async def test_an_unknown_method_is_a_problem(client: AsyncClient) -> None:
     for method in ("BREW", "TRACE", "CONNECT", "get"):
         answer = await client.request(method, ITEMS)
         if method != "get":
             problem(answer, 405, "METHOD_NOT_ALLOWED")
+
+
+@pytest.mark.parametrize(
+    "sent", [b"BREW /pot HTTP/1.1\r\nHost: x\r\n\r\n", b"nonsense\r\n\r\n", b"GET / HTTP/9\r\n\r\n"]
+)
+async def test_what_is_no_http_is_a_problem(server: LiveServer, sent: bytes) -> None:
+    async with asyncio.timeout(5), connection(server.url) as raw:
+        raw.write(sent)
+        head, _, body = (await raw.reader.read()).decode().partition("\r\n\r\n")
+    status, *lines = head.split("\r\n")
+    headers = dict(line.split(": ", 1) for line in lines)
+    assert status == "HTTP/1.1 400 Bad Request"
+    assert headers["content-type"] == "application/problem+json"
+    assert headers["connection"] == "close"
+    assert headers["x-content-type-options"] == "nosniff"
+    found = json.loads(body)
+    assert (found["status"], found["error_code"]) == (400, "BAD_REQUEST")
+    assert found["request_id"] == headers["x-request-id"]
 
 
 @pytest.mark.parametrize(

@@ -267,6 +267,7 @@ async def test_what_is_no_form_is_refused(client: AsyncClient) -> None:
     await send(f"--{BOUNDARY}--\r\n".encode(), FORM_TYPE, 422, "VALIDATION_ERROR")
     await send(form(b"a").replace(b'; filename="a.txt"', b""), FORM_TYPE, 422, "VALIDATION_ERROR")
     await send(form(b"a").replace(b'name="file"', b'name="q"'), FORM_TYPE, 422, "VALIDATION_ERROR")
+    await send(form(b"a", "a\0.txt"), FORM_TYPE, 422, "VALIDATION_ERROR")
     await send(form(b"a").replace(b"form-data;", b"inline;"), FORM_TYPE, 400, "BAD_REQUEST")
     await send(form(b"a").replace(b"Content-D", b"X-D"), FORM_TYPE, 400, "BAD_REQUEST")
     long_header = b"X-Long: " + b"x" * 4000 + b"\r\n\r\na"

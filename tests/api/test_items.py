@@ -7,7 +7,7 @@ import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient
 
-from tests.factories import Tokens, admin, create_item, new_user, register, sign_in
+from tests.factories import Tokens, admin, create_item, expect, new_user, register, sign_in
 
 
 async def signed_in(client: AsyncClient) -> Tokens:
@@ -166,6 +166,27 @@ async def test_removing_what_an_item_needs_is_422(client: AsyncClient) -> None:
     answer = await client.patch(url, json={"name": None}, headers=tokens.headers)
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["field"] == "name"
+
+
+async def test_a_json_patch_is_another_media_type(client: AsyncClient) -> None:
+    tokens = await signed_in(client)
+    item = await create_item(client, tokens)
+    url = f"/api/v1/items/{item['id']}"
+    headers = {**tokens.headers, "Content-Type": "application/json-patch+json"}
+    steps = b'[{"op": "replace", "path": "/name", "value": "New"}]'
+    refused = expect(await client.patch(url, content=steps, headers=headers), 415)
+    assert refused["error_code"] == "UNSUPPORTED_MEDIA_TYPE"
+    headers["Content-Type"] = "application/merge-patch+json"
+    expect(await client.patch(url, content=b'{"name": "New"}', headers=headers), 200)
+
+
+async def test_what_is_no_etag_lets_nobody_write(client: AsyncClient) -> None:
+    tokens = await signed_in(client)
+    url = f"/api/v1/items/{(await create_item(client, tokens))['id']}"
+    for given in ("1", "stale", ""):
+        headers = {**tokens.headers, "If-Match": given}
+        refused = expect(await client.patch(url, json={"name": "New"}, headers=headers), 412)
+        assert "quoted string" in refused["detail"]
 
 
 async def test_a_known_etag_is_answered_304(client: AsyncClient) -> None:

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 from httpx import AsyncClient
 
-from tests.factories import Tokens, create_item, register, sign_in
+from tests.factories import Tokens, create_item, expect, new_user, register, sign_in
 
 
 async def signed_in(client: AsyncClient) -> Tokens:
@@ -241,3 +241,12 @@ async def test_search_follows_a_change(client: AsyncClient) -> None:
         f"/api/v1/items/{item['id']}", json={"name": "other"}, headers=tokens.headers
     )
     assert (await client.get("/api/v1/items", params={"q": word})).json()["total"] == 0
+
+
+async def test_v2_may_name_a_sort_as_it_names_the_field(client: AsyncClient) -> None:
+    owner = await new_user(client)
+    ids = [(await create_item(client, owner))["id"] for _ in range(3)]
+    mine = {"ownerId": owner.account.id}
+    for sort, expected in (("createdAt", ids), ("-createdAt", ids[::-1])):
+        page = expect(await client.get("/api/v2/items", params={**mine, "sort": sort}), 200)
+        assert [each["id"] for each in page["items"]] == expected

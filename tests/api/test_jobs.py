@@ -12,7 +12,7 @@ from httpx import AsyncClient
 from sqlalchemy import update
 
 from app.clock import now
-from app.jobs import registry, runner
+from app.jobs import definition, registry, runner
 from app.jobs.definition import Failed, JobKind, Outcome, RetryAfter, Run, job
 from app.models.jobs import jobs
 from app.repositories.jobs import JobRepository
@@ -73,6 +73,14 @@ async def slow(run: Run, name: str) -> Outcome:
     return None
 
 
+@job("test.steps", seconds=60)
+async def steps(run: Run, name: str) -> Outcome:
+    while True:
+        await run.progress(0.5)
+        going.setdefault(name, asyncio.Event()).set()
+        await asyncio.sleep(0.01)
+
+
 @job("test.endless", seconds=60)
 async def endless(run: Run, name: str) -> Outcome:
     ran.append((name, run.attempt))
@@ -94,7 +102,7 @@ async def crowd(_run: Run, name: str) -> Outcome:
     return None
 
 
-OURS = {each.name: each for each in (greet, flaky, hopeless, busy, slow, endless, crowd)}
+OURS = {each.name: each for each in (greet, flaky, hopeless, busy, slow, endless, steps, crowd)}
 
 
 @pytest.fixture(autouse=True)
@@ -227,6 +235,20 @@ async def test_what_runs_is_cut_off(make_app: MakeApp, client: AsyncClient) -> N
     assert (found["status"], found["is_cancelling"]) == ("cancelled", True)
 
 
+async def test_what_tells_its_progress_ends_there(
+    make_app: MakeApp, client: AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(definition, "_REPORT_SPACING", 0.0)
+    app = await make_app(job_lease_seconds=600)  # no heartbeat comes so soon
+    owner = await new_user(client)
+    job_id = await enqueue(app, "test.steps", owner, name="steps")
+    async with asyncio.timeout(5):
+        await going.setdefault("steps", asyncio.Event()).wait()
+    assert (await client.delete(f"/api/v1/jobs/{job_id}", headers=owner.headers)).is_success
+    found = await ended(client, owner, job_id)
+    assert (found["status"], found["progress"]) == ("cancelled", 0.5)
+
+
 async def test_strangers_see_no_job_and_admins_all(app: FastAPI, client: AsyncClient) -> None:
     owner, stranger = await new_user(client), await new_user(client)
     boss = await admin(client, app)
@@ -290,7 +312,7 @@ async def test_who_lost_its_lease_changes_nothing_any_more(
         assert second is not None
         assert not await repository.succeed(first, {"by": "the first"})
         assert await repository.extend(first, lease) is None
-        assert not await repository.report(first, 0.9, None)
+        assert await repository.report(first, 0.9, None) is None
         assert await repository.succeed(second, {"by": "the second"})
     found = await ended(client, owner, job_id)
     assert found["result"] == {"by": "the second"}

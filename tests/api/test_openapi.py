@@ -73,6 +73,29 @@ def test_every_reference_leads_somewhere(document: Any) -> None:
     assert named <= set(document["components"]["schemas"])
 
 
+def test_whatever_creates_says_that_it_can_be_repeated(document: Any) -> None:
+    repeatable = {
+        path
+        for path, operations in document["paths"].items()
+        if "post" in operations
+        and any(
+            each["name"] == "Idempotency-Key" for each in operations["post"].get("parameters", [])
+        )
+    }
+    creating = ("items", "items/bulk", "items/import", "items/{item_id}/files", "auth/register")
+    assert {
+        f"/api/{version}/{path}"
+        for version in ("v1", "v2")
+        for path in (*creating, "auth/api-keys", "webhooks")
+    } <= repeatable
+    for path in repeatable:
+        answers = document["paths"][path]["post"]["responses"]
+        good = next(answer for status, answer in answers.items() if status.startswith("2"))
+        assert "Idempotency-Replayed" in good["headers"], path
+    created = document["paths"]["/api/v1/items"]["post"]["responses"]["201"]
+    assert {"ETag", "Location"} <= set(created["headers"])
+
+
 @pytest.mark.parametrize("version", ["v1", "v2"])
 async def test_each_version_has_a_document_of_its_own(client: AsyncClient, version: str) -> None:
     document = (await client.get(f"/api/{version}/openapi.json")).json()

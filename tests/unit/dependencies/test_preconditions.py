@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.dependencies.preconditions import MAX_ETAGS, etag, if_match, if_none_match, parse_etags
-from app.errors import BadRequest
+from app.errors import BadRequest, PreconditionFailed
 
 
 @dataclass
@@ -70,6 +70,12 @@ def test_what_is_written_is_read(tags: list[tuple[bool, str]]) -> None:
 )
 async def test_if_match_compares_strongly(header: str | None, is_met: bool) -> None:
     assert (await if_match(header))(Thing(3)) is is_met
+
+
+@pytest.mark.parametrize("header", ["", "3", "'3'", "junk"])
+async def test_what_is_no_entity_tag_lets_nobody_write(header: str) -> None:
+    with pytest.raises(PreconditionFailed, match="quoted string"):
+        (await if_match(header))(Thing(3))
 
 
 @pytest.mark.parametrize(
