@@ -15,6 +15,8 @@ class HeadMiddleware:
             return
 
         async def send_without_body(message: Message) -> None:
+            # Uvicorn looks here: of a GET whose body is missing it resets the connection.
+            scope["method"] = "HEAD"
             if message["type"] == "http.response.body":
                 message = {**message, "body": b""}
             await send(message)

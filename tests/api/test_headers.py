@@ -8,6 +8,7 @@ from httpx import AsyncClient
 
 from tests.conftest import MakeApp, MakeClient
 from tests.factories import create_item, expect, new_user
+from tests.live_server import LiveServer
 
 PATHS = ["/health/live", "/api/v1/items", "/", "/docs", "/nowhere", "/metrics"]
 
@@ -124,3 +125,18 @@ async def test_head_works_wherever_get_does(client: AsyncClient, app: FastAPI) -
         assert head.headers.get("etag") == get.headers.get("etag"), url
         checked += 1
     assert checked > 15
+
+
+async def test_a_connection_goes_on_after_a_head(
+    server: LiveServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server that believes the answer cut short logs an error and resets the connection."""
+    ports = set()
+    async with server.client() as client:
+        for method in ("HEAD", "GET", "HEAD", "GET"):
+            answer = await client.request(method, "/api/v1/items")
+            ports.add(answer.extensions["network_stream"].get_extra_info("client_addr")[1])
+            assert answer.status_code == 200
+            assert bool(answer.content) is (method == "GET")
+    assert len(ports) == 1
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
