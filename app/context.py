@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
+from urllib.parse import quote
 
 _MAX_USER_AGENT = 300
 
@@ -21,6 +22,12 @@ class RequestContext:
     credential: str | None = None
     client: tuple[str, int] | None = None
     headers: Sequence[tuple[bytes, bytes]] = ()
+    raw_path: bytes = b""
+
+    @property
+    def path(self) -> str:
+        """The path as it was asked for, percent-encoded, before a version was put into it."""
+        return quote(self.raw_path, safe="/%:@!$&'()*+,;=~")
 
     @property
     def address(self) -> str | None:

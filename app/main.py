@@ -14,7 +14,6 @@ from typing import Any
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.telemetry import TelemetryConfig
 from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
@@ -23,6 +22,7 @@ from app.dependencies.auth import default_limit
 from app.jobs.running import jobs_beside_requests, jobs_of_worker
 from app.middleware.access_log import AccessLog
 from app.middleware.compression import Compression
+from app.middleware.cors import Cors
 from app.middleware.draining import Draining
 from app.middleware.head import HeadMiddleware
 from app.middleware.limits import METHODS, InputLimits
@@ -167,7 +167,7 @@ def _middleware(settings: Settings, process_metrics: Metrics) -> list[Middleware
         Middleware(RequestMetrics, metrics=process_metrics),
         Middleware(RateLimitHeaders),
         Middleware(
-            CORSMiddleware,
+            Cors,
             allow_origins=list(settings.cors_origins),
             allow_credentials=settings.cors_credentials,
             allow_methods=list(METHODS),
@@ -186,9 +186,9 @@ def _middleware(settings: Settings, process_metrics: Metrics) -> list[Middleware
                 "X-Request-ID",
             ],
         ),
+        Middleware(VersionNegotiation, deprecated_at=deprecated_at, sunset_at=sunset_at),
         # From here on inwards everything that goes wrong becomes a problem.
         Middleware(ErrorBoundary),
-        Middleware(VersionNegotiation, deprecated_at=deprecated_at, sunset_at=sunset_at),
         Middleware(
             InputLimits,
             max_body_bytes=settings.max_body_bytes,

@@ -80,11 +80,10 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
         raise error
     errors = error.errors()
     if any(each.get("type") == "json_invalid" for each in errors):
-        return _problem(
-            request.scope, 400, "MALFORMED_JSON", "Malformed JSON", "The body is not valid JSON"
-        )
+        return _malformed_json(request)
     if _is_wrong_content_type(request, errors):
-        detail = "Send the body as application/json"
+        wanted = "x-www-form-urlencoded" if _wants_form(request) else "json"
+        detail = f"Send the body as application/{wanted}"
         return _problem(
             request.scope, 415, "UNSUPPORTED_MEDIA_TYPE", "Unsupported media type", detail
         )
@@ -100,7 +99,9 @@ def _is_wrong_content_type(request: Request, errors: Any) -> bool:
     has_body = request.headers.get("content-length", "0") != "0" or (
         "transfer-encoding" in request.headers
     )
-    return whole_body and has_body and not is_json and not (is_form and _wants_form(request))
+    if _wants_form(request):
+        return has_body and not is_form
+    return whole_body and has_body and not is_json
 
 
 def _wants_form(request: Request) -> bool:
@@ -113,6 +114,8 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
         raise error
     if isinstance(error.__cause__, DomainError):  # what we refuse while FastAPI reads the body
         return problem_response(error.__cause__, request.scope)
+    if error.status_code == 400 and isinstance(error.__cause__, ValueError):
+        return _malformed_json(request)  # not UTF-8, or a number of thousands of digits
     phrase = HTTPStatus(error.status_code).phrase
     code = _CODES.get(error.status_code, phrase.upper().replace(" ", "_").replace("-", "_"))
     return _problem(
@@ -120,9 +123,14 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     )
 
 
+def _malformed_json(request: Request) -> Response:
+    detail = "The body is not valid JSON"
+    return _problem(request.scope, 400, "MALFORMED_JSON", "Malformed JSON", detail)
+
+
 async def _on_recursion(request: Request, error: Exception) -> Response:
-    detail = "The body is nested too deeply"
-    return problem_response(Unprocessable(detail), request.scope)
+    error = Unprocessable.field("body", "The body is nested too deeply", "json_depth")
+    return problem_response(error, request.scope)
 
 
 def _problem(
@@ -140,7 +148,7 @@ def _problem(
         "title": title,
         "status": status,
         "detail": detail,
-        "instance": scope.get("path", ""),
+        "instance": context.path if context else scope.get("path", ""),
         "error_code": error_code,
         "request_id": context.request_id if context else None,
         **(extra or {}),

@@ -18,13 +18,14 @@ from app.schemas.api_keys import (
     ApiKeySecret,
     RotateIn,
 )
+from app.schemas.base import PathId
 from app.schemas.problems import problems
 
 router = APIRouter(prefix="/auth/api-keys", tags=["api keys"], route_class=SecretOnceRoute)
 
 resource = Resource(shared=(router,))
 
-KeyId = Annotated[int, Path(ge=1, le=2**63 - 1, description="The key's id.", examples=[3])]
+KeyId = Annotated[PathId, Path(description="The key's id.", examples=[3])]
 
 
 @router.post(

@@ -21,6 +21,7 @@ from app.schemas.auth import (
     TicketOut,
     TokenPair,
 )
+from app.schemas.base import PathId
 from app.schemas.problems import problems
 from app.schemas.users import UserOut
 from app.services.sessions import TICKET_LIFE
@@ -147,7 +148,7 @@ async def list_sessions(caller: CurrentUser, resources: CurrentResources) -> Any
     responses=problems(401, 404, 422, 429, 503),
 )
 async def end_session(
-    session_id: Annotated[int, Path(ge=1, le=2**63 - 1)],
+    session_id: Annotated[PathId, Path(description="Its id.", examples=[7])],
     caller: CurrentUser,
     resources: CurrentResources,
 ) -> None:

@@ -18,6 +18,7 @@ from app.models.files import File
 from app.routers.downloads import content_headers, described, download
 from app.routers.streams import incoming
 from app.routers.versioning import Resource
+from app.schemas.base import PathId
 from app.schemas.files import (
     ConfirmIn,
     FileList,
@@ -41,8 +42,8 @@ resource = Resource(shared=(router, plain))
 UPLOAD_PATHS = re.compile(r"/api/v[0-9]+/(items/[0-9]+/files|files/[0-9]+/content)$")
 DOWNLOAD_PATHS = re.compile(r"/api/v[0-9]+/files/")
 
-ItemId = Annotated[int, Path(ge=1, le=2**63 - 1, description="The item's id.", examples=[42])]
-FileId = Annotated[int, Path(ge=1, le=2**63 - 1, description="The file's id.", examples=[5])]
+ItemId = Annotated[PathId, Path(description="The item's id.", examples=[42])]
+FileId = Annotated[PathId, Path(description="The file's id.", examples=[5])]
 
 _FILE = {"type": "string", "format": "binary"}
 _FORM = {

@@ -14,6 +14,7 @@ from app.models.items import Item
 from app.repositories.items import ItemRepository
 from app.routers.pages import link_by_cursor, link_by_offset
 from app.routers.versioning import Resource
+from app.schemas.base import PathId
 from app.schemas.items import (
     SUCCESSORS,
     BulkCreate,
@@ -36,7 +37,7 @@ by_cursor = APIRouter(prefix="/items", tags=["items"])
 
 resource = Resource(shared=(router,), v1=(by_offset,), v2=(by_cursor,), successors=SUCCESSORS)
 
-ItemId = Annotated[int, Path(ge=1, le=2**63 - 1, description="The item's id.", examples=[42])]
+ItemId = Annotated[PathId, Path(description="The item's id.", examples=[42])]
 
 
 @by_offset.get(

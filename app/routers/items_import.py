@@ -17,6 +17,7 @@ from app.errors import UnsupportedMediaType
 from app.models.jobs import Job
 from app.routers.streams import PatientStream, incoming
 from app.routers.versioning import Resource
+from app.schemas.base import PathId
 from app.schemas.jobs import JobOut
 from app.schemas.problems import problems
 from app.services import import_intake, uploads
@@ -31,7 +32,7 @@ resource = Resource(shared=(router,))
 
 IMPORT_PATHS = re.compile(r"/api/v[0-9]+/items/import$")
 
-JobId = Annotated[int, Path(ge=1, le=2**63 - 1, description="The import's job.", examples=[42])]
+JobId = Annotated[PathId, Path(description="The import's job.", examples=[42])]
 _MEDIA_TYPES = {
     "application/x-ndjson": TextFormat.NDJSON,
     "application/ndjson": TextFormat.NDJSON,

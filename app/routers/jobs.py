@@ -11,7 +11,7 @@ from app.models.jobs import JobStatus
 from app.repositories.jobs import JobRepository
 from app.routers.pages import link_by_cursor, link_by_offset
 from app.routers.versioning import Resource
-from app.schemas.base import Line
+from app.schemas.base import Line, PathId
 from app.schemas.jobs import JobCursorPage, JobOut, JobPage
 from app.schemas.problems import problems
 from app.services import jobs
@@ -22,7 +22,7 @@ by_cursor = APIRouter(prefix="/jobs", tags=["jobs"])
 
 resource = Resource(shared=(router,), v1=(by_offset,), v2=(by_cursor,))
 
-JobId = Annotated[int, Path(ge=1, le=2**63 - 1, description="The job's id.", examples=[42])]
+JobId = Annotated[PathId, Path(description="The job's id.", examples=[42])]
 StatusFilter = Annotated[JobStatus | None, Query(description="Only those that stand so.")]
 KindFilter = Annotated[Line | None, Query(max_length=60, description="Only those of this kind.")]
 

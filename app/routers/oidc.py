@@ -13,7 +13,7 @@ from app.models.identities import Identity
 from app.resources import Resources
 from app.routers.versioning import Resource
 from app.schemas.auth import TokenPair
-from app.schemas.base import Line
+from app.schemas.base import Line, PathId
 from app.schemas.oidc import (
     IdentityList,
     IdentityOut,
@@ -203,7 +203,7 @@ async def list_identities(caller: CurrentUser, resources: CurrentResources) -> A
     responses=problems(401, 404, 409, 422, 429, 503),
 )
 async def unlink_identity(
-    identity_id: Annotated[int, Path(ge=1, le=2**63 - 1)],
+    identity_id: Annotated[PathId, Path(description="Its id.", examples=[7])],
     caller: CurrentUser,
     resources: CurrentResources,
 ) -> None:

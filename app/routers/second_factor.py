@@ -11,6 +11,7 @@ from app.dependencies.resources import CurrentResources
 from app.errors import Forbidden
 from app.routers.versioning import Resource
 from app.schemas.auth import TokenPair
+from app.schemas.base import PathId
 from app.schemas.problems import problems
 from app.schemas.second_factor import (
     ChallengeAnswer,
@@ -151,7 +152,7 @@ async def answer_challenge(
     responses=problems(401, 403, 404, 422, 429, 503),
 )
 async def reset_second_factor(
-    user_id: Annotated[int, Path(ge=1, le=2**63 - 1, description="Whose.", examples=[7])],
+    user_id: Annotated[PathId, Path(description="Whose.", examples=[7])],
     caller: Admin,
     resources: CurrentResources,
 ) -> None:

@@ -18,7 +18,7 @@ from app.resources import Resources
 from app.routers.pages import link_by_cursor, link_by_offset
 from app.routers.versioning import Resource
 from app.schemas.account_export import AccountExport
-from app.schemas.base import Line
+from app.schemas.base import Line, PathId
 from app.schemas.items import ItemPage
 from app.schemas.problems import problems
 from app.schemas.users import (
@@ -46,7 +46,7 @@ resource = Resource(
     successors={AccountExport: AccountExport},  # a file for keeps, not an answer to a program
 )
 
-UserId = Annotated[int, Path(ge=1, le=2**63 - 1, description="The account's id.", examples=[7])]
+UserId = Annotated[PathId, Path(description="The account's id.", examples=[7])]
 RoleFilter = Annotated[Role | None, Query(description="Only those with this role.")]
 ActiveFilter = Annotated[bool | None, Query(description="Only those that are (not) active.")]
 Wanted = Annotated[

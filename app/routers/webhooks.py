@@ -12,6 +12,7 @@ from app.dependencies.resources import CurrentResources
 from app.models.webhooks import DeliveryStatus, WebhookDelivery
 from app.routers.pages import link_by_cursor, link_by_offset
 from app.routers.versioning import Resource
+from app.schemas.base import PathId
 from app.schemas.problems import problems
 from app.schemas.webhooks import (
     DeliveryCursorPage,
@@ -34,10 +35,8 @@ by_cursor = APIRouter(prefix="/webhooks", tags=["webhooks"])
 
 resource = Resource(shared=(router, creating), v1=(by_offset,), v2=(by_cursor,))
 
-WebhookId = Annotated[int, Path(ge=1, le=2**63 - 1, description="The webhook's id.", examples=[42])]
-DeliveryId = Annotated[
-    int, Path(ge=1, le=2**63 - 1, description="The delivery's id.", examples=[7])
-]
+WebhookId = Annotated[PathId, Path(description="The webhook's id.", examples=[42])]
+DeliveryId = Annotated[PathId, Path(description="The delivery's id.", examples=[7])]
 _limited = [Depends(rate_limit("webhooks"))]
 
 

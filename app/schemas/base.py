@@ -1,12 +1,15 @@
 """What every schema shares: strictness towards input, and the kinds of text."""
 
+import re
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic_core import PydanticCustomError
 
 # PostgreSQL cannot store NUL, and no client means it.
 _NO_CONTROL = r"^[^\x00-\x1f\x7f]*$"
 _NO_NUL = r"^[^\x00]*$"
+_DECIMAL = re.compile(r"-?[0-9]+")
 
 Line = Annotated[str, StringConstraints(strip_whitespace=True, pattern=_NO_CONTROL)]
 """One line of text: trimmed, no control characters."""
@@ -16,6 +19,17 @@ Text = Annotated[str, StringConstraints(pattern=_NO_NUL)]
 
 Secret = Annotated[str, StringConstraints(pattern=_NO_NUL)]
 """A password or token: never trimmed."""
+
+
+def _decimal(value: object) -> object:
+    if isinstance(value, str) and not _DECIMAL.fullmatch(value):
+        raise PydanticCustomError("int_parsing", "Input should be a whole number")
+    return value
+
+
+# Pydantic's own reading takes ` 7`, `+7` and `1_0` for numbers as well.
+PathId = Annotated[int, BeforeValidator(_decimal), Field(ge=1, le=2**63 - 1)]
+"""An id in a path."""
 
 ResourceId = Annotated[int, Field(ge=1, le=2**63 - 1)]
 """A positive 64-bit integer."""

@@ -23,7 +23,8 @@ def problem(answer: Response, status: int, error_code: str) -> dict[str, Any]:
     assert body["type"]
     assert body["title"]
     assert body["detail"]
-    assert body["instance"] == answer.request.url.path
+    asked_for = answer.request.url.raw_path.partition(b"?")[0].decode()
+    assert body["instance"] == asked_for  # a URI reference: percent-encoded
     assert answer.headers["content-security-policy"]
     assert answer.headers["x-content-type-options"] == "nosniff"
     return body
@@ -106,7 +107,9 @@ async def test_a_bad_field_is_named_and_not_echoed(
     assert '"input"' not in answer.text
 
 
-@pytest.mark.parametrize("item_id", ["0", "-1", "abc", "1.5", "9" * 19, "9" * 400, "%00", "²"])
+@pytest.mark.parametrize(
+    "item_id", ["0", "-1", "abc", "1.5", "9" * 19, "9" * 400, "%00", "²", "+1", "%201", "1_0"]
+)
 async def test_an_id_that_cannot_be_is_unprocessable(client: AsyncClient, item_id: str) -> None:
     problem(await client.get(f"{ITEMS}/{item_id}"), 422, "VALIDATION_ERROR")
 
