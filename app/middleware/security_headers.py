@@ -20,6 +20,7 @@ _ALWAYS = (
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
+ON_EVERY_ANSWER = (*_ALWAYS, (b"content-security-policy", _API_CSP))
 _CREDENTIALS = frozenset({b"authorization", b"cookie", b"x-api-key"})
 
 

@@ -146,13 +146,17 @@ async def list_users_by_cursor(
     caller: Admin,
     resources: CurrentResources,
     role: RoleFilter = None,
-    is_active: Annotated[bool | None, Query(alias="isActive")] = None,
+    is_active: Annotated[
+        bool | None, Query(alias="isActive", description="Only those that are (not) active.")
+    ] = None,
+    by_name: Annotated[bool | None, Query(alias="is_active", include_in_schema=False)] = None,
     q: Wanted = None,
     include: Includes = None,
     cursor: Annotated[str | None, Query(max_length=2048)] = None,
     limit: Limit = 20,
 ) -> Any:
     """List accounts, for admins."""
+    is_active = by_name if is_active is None else is_active
     scope = f"users:{role}:{is_active}:{q}"
     after = int(resources.cursors.decode(cursor, scope)["i"]) if cursor else 0
     async with resources.db.read() as connection:

@@ -3,10 +3,11 @@
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from httpx import AsyncClient
 
 from tests.api.test_errors import ITEMS, problem
-from tests.factories import expect, new_user
+from tests.factories import admin, expect, new_user
 
 JSON = {"Content-Type": "application/json"}
 REGISTER = "/api/v1/auth/register"
@@ -143,3 +144,31 @@ async def test_a_refused_compression_is_not_used(client: AsyncClient, encodings:
 async def test_a_wanted_compression_is_used(client: AsyncClient, encodings: str) -> None:
     answer = await client.get("/api/v1/openapi.json", headers={"Accept-Encoding": encodings})
     assert answer.headers["content-encoding"] == "gzip"
+
+
+@pytest.mark.parametrize(
+    "email", ["<ada@example.com>", "Ada <ada@example.com>", "a" * 65 + "@example.com"]
+)
+async def test_an_address_is_nothing_but_an_address(client: AsyncClient, email: str) -> None:
+    password = "correct horse battery"
+    body = {"email": email, "username": "ada", "password": password, "confirm_password": password}
+    errors = problem(await client.post(REGISTER, json=body), 422, "VALIDATION_ERROR")["errors"]
+    assert [each["field"] for each in errors] == ["email"]
+
+
+async def test_v2_takes_the_names_of_v1_in_a_query_as_well(
+    client: AsyncClient, app: FastAPI
+) -> None:
+    boss = await admin(client, app)
+    for name in ("isActive", "is_active"):
+        answer = await client.get(f"/api/v2/users?{name}=false", headers=boss.headers)
+        assert all(not each["isActive"] for each in expect(answer, 200)["items"]), name
+
+
+async def test_a_bad_token_is_told_by_the_challenge(client: AsyncClient) -> None:
+    me = "/api/v1/users/me"
+    unasked = await client.get(me)
+    assert unasked.headers["www-authenticate"] == "Bearer"
+    bad = await client.get(me, headers={"Authorization": "Bearer not.a.token"})
+    assert problem(bad, 401, "INVALID_TOKEN")
+    assert bad.headers["www-authenticate"] == 'Bearer error="invalid_token"'

@@ -1,0 +1,69 @@
+"""Uvicorn's HTTP, which answers what it cannot read as a problem, and reads no endless head."""
+
+import secrets
+import time
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+MAX_HEAD_BYTES = 2 * 1024 * 1024  # as much as a body; nginx in front stops at 32 KiB
+_MAX_URL_BYTES = 65_535  # what httptools can take apart
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """Refuses in the API's own words, where the app never comes to see a request.
+
+    Uvicorn's own says it in plain text, and collects a head of any size: 60 MB of one header field
+    cost that memory and seconds of the event loop.
+    """
+
+    url = b""  # of the request that is being read
+    _unread = 0  # bytes that have not led to a whole head, a piece of a body or an end
+
+    def data_received(self, data: bytes) -> None:
+        """Take in what came, unless too much came that has led to nothing."""
+        super().data_received(data)
+        self._unread += len(data)
+        if self._unread > MAX_HEAD_BYTES and not self.transport.is_closing():
+            self.send_400_response("The head of the request is too large")
+
+    def on_headers_complete(self) -> None:
+        """Begin to serve a request."""
+        super().on_headers_complete()
+        self._unread = 0
+
+    def on_body(self, body: bytes) -> None:
+        """Hand on a piece of a body."""
+        super().on_body(body)
+        self._unread = 0
+
+    def on_message_complete(self) -> None:
+        """End a request."""
+        super().on_message_complete()
+        self._unread = 0
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what cannot be read, and end the connection."""
+        # Here and not above: the master of Gunicorn imports this module.
+        from app.context import RequestContext
+        from app.errors import BadRequest, DomainError, HeadersTooLarge, UriTooLong
+        from app.middleware.problems import problem_response
+        from app.middleware.security_headers import ON_EVERY_ANSWER
+
+        error: DomainError = BadRequest(msg)
+        if len(self.url) > _MAX_URL_BYTES:
+            error = UriTooLong(f"A URL may have at most {_MAX_URL_BYTES} bytes")
+        elif self._unread > MAX_HEAD_BYTES:
+            error = HeadersTooLarge(f"A head may have at most {MAX_HEAD_BYTES} bytes")
+        path = self.url.partition(b"?")[0] if len(self.url) <= _MAX_URL_BYTES else b""
+        context = RequestContext(secrets.token_hex(16), time.perf_counter(), raw_path=path)
+        answer = problem_response(error, {"type": "http", "state": {"context": context}})
+        headers = [
+            *answer.raw_headers,
+            *ON_EVERY_ANSWER,
+            (b"x-request-id", context.request_id.encode()),
+            (b"server-timing", b"app;dur=0.0"),
+            (b"connection", b"close"),
+        ]
+        lines = b"".join(b"%s: %s\r\n" % header for header in headers)
+        self.transport.write(STATUS_LINE[answer.status_code] + lines + b"\r\n" + bytes(answer.body))
+        self.transport.close()
