@@ -94,10 +94,18 @@ async def finish_sign_in(
     provider: ProviderName,
     device: CurrentDevice,
     resources: CurrentResources,
-    code: Annotated[str | None, Query(max_length=4096)] = None,
-    state: Annotated[str | None, Query(max_length=200)] = None,
-    error: Annotated[str | None, Query(max_length=200)] = None,
-    iss: Annotated[Line | None, Query(max_length=500)] = None,
+    code: Annotated[
+        str | None, Query(max_length=4096, description="From the provider, to be exchanged by us.")
+    ] = None,
+    state: Annotated[
+        str | None, Query(max_length=200, description="From the provider, as we gave it.")
+    ] = None,
+    error: Annotated[
+        str | None, Query(max_length=200, description="From the provider, where it refused.")
+    ] = None,
+    iss: Annotated[
+        Line | None, Query(max_length=500, description="Who answers (RFC 9207).")
+    ] = None,
 ) -> Any:
     """Finish a sign-in with tokens, or linking with the identity.
 

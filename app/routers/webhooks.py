@@ -3,6 +3,7 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from pydantic import Field
 
 from app.dependencies.auth import CurrentUser
 from app.dependencies.idempotency import SecretOnceRoute
@@ -43,13 +44,13 @@ _limited = [Depends(rate_limit("webhooks"))]
 class DeliveryFilter(OffsetPage):
     """A page of deliveries by offset."""
 
-    status: DeliveryStatus | None = None
+    status: DeliveryStatus | None = Field(None, description="Only those that stand so.")
 
 
 class DeliveryCursorFilter(CursorPage):
     """A page of deliveries by cursor."""
 
-    status: DeliveryStatus | None = None
+    status: DeliveryStatus | None = Field(None, description="Only those that stand so.")
 
 
 @router.get(

@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from httpx import AsyncClient
 
 from tests.api.test_errors import ITEMS, problem
-from tests.factories import admin, expect, new_user
+from tests.factories import admin, create_item, expect, new_user
 
 JSON = {"Content-Type": "application/json"}
 REGISTER = "/api/v1/auth/register"
@@ -172,3 +172,18 @@ async def test_a_bad_token_is_told_by_the_challenge(client: AsyncClient) -> None
     bad = await client.get(me, headers={"Authorization": "Bearer not.a.token"})
     assert problem(bad, 401, "INVALID_TOKEN")
     assert bad.headers["www-authenticate"] == 'Bearer error="invalid_token"'
+
+
+async def test_v2_pages_an_accounts_items_by_cursor(client: AsyncClient) -> None:
+    owner = await new_user(client)
+    wanted = [(await create_item(client, owner))["id"] for _ in range(3)]
+    url, seen = f"/api/v2/users/{owner.account.id}/items?limit=2", []
+    while url:
+        answer = await client.get(url)
+        page = expect(answer, 200)
+        assert set(page) == {"items", "nextCursor", "hasMore"}
+        seen += [item["id"] for item in page["items"]]
+        url = answer.links.get("next", {}).get("url", "")
+    assert seen == wanted
+    unknown = await client.get(f"/api/v2/users/{owner.account.id}/items?cursor=made-up")
+    problem(unknown, 400, "INVALID_CURSOR")
