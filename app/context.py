@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 _MAX_USER_AGENT = 300
+PATH_SAFE = "/%:@!$&'()*+,;=~"  # what stands for itself in a path (RFC 3986, 3.3)
 
 
 @dataclass(slots=True)
@@ -27,7 +28,7 @@ class RequestContext:
     @property
     def path(self) -> str:
         """The path as it was asked for, percent-encoded, before a version was put into it."""
-        return quote(self.raw_path, safe="/%:@!$&'()*+,;=~")
+        return quote(self.raw_path, safe=PATH_SAFE)
 
     @property
     def address(self) -> str | None:

@@ -1,9 +1,13 @@
 """Uvicorn's HTTP, which answers what it cannot read as a problem, and reads no endless head."""
 
 import secrets
-import time
+from urllib.parse import quote
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from app.context import PATH_SAFE
+from app.errors import BadRequest, DomainError, HeadersTooLarge, UriTooLong
+from app.problem_details import API_CSP, MEDIA_TYPE, SAFE_HEADERS, problem_of
 
 MAX_HEAD_BYTES = 2 * 1024 * 1024  # as much as a body; nginx in front stops at 32 KiB
 _MAX_URL_BYTES = 65_535  # what httptools can take apart
@@ -43,27 +47,23 @@ class HttpProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what cannot be read, and end the connection."""
-        # Here and not above: the master of Gunicorn imports this module.
-        from app.context import RequestContext
-        from app.errors import BadRequest, DomainError, HeadersTooLarge, UriTooLong
-        from app.middleware.problems import problem_response
-        from app.middleware.security_headers import ON_EVERY_ANSWER
-
         error: DomainError = BadRequest(msg)
         if len(self.url) > _MAX_URL_BYTES:
             error = UriTooLong(f"A URL may have at most {_MAX_URL_BYTES} bytes")
         elif self._unread > MAX_HEAD_BYTES:
             error = HeadersTooLarge(f"A head may have at most {MAX_HEAD_BYTES} bytes")
         path = self.url.partition(b"?")[0] if len(self.url) <= _MAX_URL_BYTES else b""
-        context = RequestContext(secrets.token_hex(16), time.perf_counter(), raw_path=path)
-        answer = problem_response(error, {"type": "http", "state": {"context": context}})
-        headers = [
-            *answer.raw_headers,
-            *ON_EVERY_ANSWER,
-            (b"x-request-id", context.request_id.encode()),
+        request_id = secrets.token_hex(16)
+        body = problem_of(error, instance=quote(path, safe=PATH_SAFE), request_id=request_id)
+        headers = (
+            (b"content-type", MEDIA_TYPE.encode()),
+            (b"content-length", b"%d" % len(body)),
+            *SAFE_HEADERS,
+            (b"content-security-policy", API_CSP),
+            (b"x-request-id", request_id.encode()),
             (b"server-timing", b"app;dur=0.0"),
             (b"connection", b"close"),
-        ]
+        )
         lines = b"".join(b"%s: %s\r\n" % header for header in headers)
-        self.transport.write(STATUS_LINE[answer.status_code] + lines + b"\r\n" + bytes(answer.body))
+        self.transport.write(STATUS_LINE[error.status] + lines + b"\r\n" + body)
         self.transport.close()

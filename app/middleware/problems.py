@@ -1,6 +1,5 @@
 """Turns every error, from whatever layer, into one RFC 9457 problem."""
 
-import json
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -16,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import DomainError, Unprocessable
 from app.middleware.request_context import context_of
+from app.problem_details import MEDIA_TYPE, problem_body
 from app.schemas.validation import field_errors
 
 logger = logging.getLogger("kingpost.errors")
@@ -144,7 +144,6 @@ def _problem(
 ) -> Response:
     context = context_of(scope)
     problem = {
-        "type": f"urn:kingpost:error:{error_code.lower().replace('_', '-')}",
         "title": title,
         "status": status,
         "detail": detail,
@@ -153,6 +152,4 @@ def _problem(
         "request_id": context.request_id if context else None,
         **(extra or {}),
     }
-    # ASCII: what a client sent may stand in the path, lone surrogates included.
-    body = json.dumps(problem, ensure_ascii=True).encode()
-    return Response(body, status, dict(headers or {}), "application/problem+json")
+    return Response(problem_body(problem), status, dict(headers or {}), MEDIA_TYPE)
