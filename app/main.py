@@ -175,6 +175,7 @@ def _middleware(settings: Settings, process_metrics: Metrics) -> list[Middleware
             expose_headers=[
                 "API-Version",
                 "Content-Disposition",
+                "Deprecation",
                 "ETag",
                 "Idempotency-Replayed",
                 "Link",
@@ -183,6 +184,7 @@ def _middleware(settings: Settings, process_metrics: Metrics) -> list[Middleware
                 "RateLimit-Remaining",
                 "RateLimit-Reset",
                 "Retry-After",
+                "Sunset",
                 "X-Request-ID",
             ],
         ),

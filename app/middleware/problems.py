@@ -13,14 +13,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import DomainError, Unprocessable
+from app.errors import DomainError, NotFound, Unprocessable
 from app.middleware.request_context import context_of
 from app.problem_details import MEDIA_TYPE, problem_body
 from app.schemas.validation import field_errors
 
 logger = logging.getLogger("kingpost.errors")
 
-_CODES = {400: "BAD_REQUEST", 404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "PAYLOAD_TOO_LARGE"}
+_CODES = {400: "BAD_REQUEST", 405: "METHOD_NOT_ALLOWED", 413: "PAYLOAD_TOO_LARGE"}
 
 
 def problem_response(error: DomainError, scope: Scope) -> Response:
@@ -116,6 +116,8 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
         return problem_response(error.__cause__, request.scope)
     if error.status_code == 400 and isinstance(error.__cause__, ValueError):
         return _malformed_json(request)  # not UTF-8, or a number of thousands of digits
+    if error.status_code == 404:  # of a router: what we do not find is a domain error
+        return problem_response(NotFound("There is nothing at this address"), request.scope)
     phrase = HTTPStatus(error.status_code).phrase
     code = _CODES.get(error.status_code, phrase.upper().replace(" ", "_").replace("-", "_"))
     return _problem(
