@@ -17,16 +17,21 @@ _ERRORS: tuple[type[DomainError], ...] = (
     errors.Unauthenticated,
     errors.Forbidden,
     errors.NotFound,
+    errors.RequestTimeout,
     errors.Conflict,
+    errors.EventsExpired,
     errors.PreconditionFailed,
     errors.PayloadTooLarge,
     errors.UriTooLong,
     errors.UnsupportedMediaType,
+    errors.RangeNotSatisfiable,
     errors.Unprocessable,
     errors.RateLimited,
     errors.HeadersTooLarge,
     errors.DomainError,
+    errors.ProviderFailed,
     errors.Unavailable,
+    errors.InsufficientStorage,
 )
 
 
