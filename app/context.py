@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
+from urllib.parse import quote
 
 _MAX_USER_AGENT = 300
+PATH_SAFE = "/%:@!$&'()*+,;=~"  # what stands for itself in a path (RFC 3986, 3.3)
 
 
 @dataclass(slots=True)
@@ -24,6 +26,12 @@ class RequestContext:
     cause: str | None = None
     client: tuple[str, int] | None = None
     headers: Sequence[tuple[bytes, bytes]] = ()
+    raw_path: bytes = b""
+
+    @property
+    def path(self) -> str:
+        """The path as it was asked for, percent-encoded, before a version was put into it."""
+        return quote(self.raw_path, safe=PATH_SAFE)
 
     @property
     def address(self) -> str | None:

@@ -78,7 +78,12 @@ class InvalidCredentials(Unauthenticated):
 
 
 class InvalidToken(Unauthenticated):
+    """A token that is not good; the challenge says so by RFC 6750, section 3.1."""
+
     error_code, title = "INVALID_TOKEN", "The token is invalid or has expired"
+
+    def __init__(self, detail: str | None = None) -> None:
+        super().__init__(detail, headers={"WWW-Authenticate": 'Bearer error="invalid_token"'})
 
 
 class InvalidApiKey(Unauthenticated):

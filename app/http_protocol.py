@@ -1,75 +1,69 @@
-"""Uvicorn's HTTP/1.1, which also bounds a request's head, and refuses by the form of our errors."""
+"""Uvicorn's HTTP, which answers what it cannot read as a problem, and reads no endless head."""
 
 import secrets
-import time
-from http import HTTPStatus
-from typing import Any
+from urllib.parse import quote
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from app.context import RequestContext
-from app.errors import BadRequest, DomainError, HeadersTooLarge
+from app.context import PATH_SAFE
+from app.errors import BadRequest, DomainError, HeadersTooLarge, UriTooLong
+from app.problem_details import API_CSP, MEDIA_TYPE, SAFE_HEADERS, problem_of
 
-# A token of a megabyte is still told that it is none; what is larger is nobody's token.
-MAX_HEAD = 2 * 2**20  # bytes of the request line and all header fields
-_LINGER = 1.0  # seconds that one who was refused may go on sending
+MAX_HEAD_BYTES = 2 * 1024 * 1024  # as much as a body; nginx in front stops at 32 KiB
+_MAX_URL_BYTES = 65_535  # what httptools can take apart
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """What never becomes a request is answered here, before the app: it has no path or headers."""
+    """Refuses in the API's own words, where the app never comes to see a request.
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
-        self._is_in_head = False
-        self._head_bytes = 0
-        self._is_refused = False
+    Uvicorn's own says it in plain text, and collects a head of any size: 60 MB of one header field
+    cost that memory and seconds of the event loop.
+    """
+
+    url = b""  # of the request that is being read
+    _unread = 0  # bytes that have not led to a whole head, a piece of a body or an end
 
     def data_received(self, data: bytes) -> None:
-        """Take in what came; a head that does not end is over."""
-        if self._is_refused:
-            return
+        """Take in what came, unless too much came that has led to nothing."""
         super().data_received(data)
-        if self._is_in_head and not self._is_refused:
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD:
-                self._refuse(HeadersTooLarge(f"A head may have at most {MAX_HEAD} bytes"))
-
-    def on_message_begin(self) -> None:
-        """Begin to count."""
-        super().on_message_begin()
-        self._is_in_head = True
-        self._head_bytes = 0
+        self._unread += len(data)
+        if self._unread > MAX_HEAD_BYTES and not self.transport.is_closing():
+            self.send_400_response("The head of the request is too large")
 
     def on_headers_complete(self) -> None:
-        """Hand the request on."""
-        self._is_in_head = False
+        """Begin to serve a request."""
         super().on_headers_complete()
+        self._unread = 0
+
+    def on_body(self, body: bytes) -> None:
+        """Hand on a piece of a body."""
+        super().on_body(body)
+        self._unread = 0
+
+    def on_message_complete(self) -> None:
+        """End a request."""
+        super().on_message_complete()
+        self._unread = 0
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP."""
-        self._refuse(BadRequest("This is no valid HTTP request"))
-
-    def _refuse(self, error: DomainError) -> None:
-        from app.middleware.problems import problem_response
-        from app.middleware.security_headers import ALWAYS, API_CSP
-
+        """Refuse what cannot be read, and end the connection."""
+        error: DomainError = BadRequest(msg)
+        if len(self.url) > _MAX_URL_BYTES:
+            error = UriTooLong(f"A URL may have at most {_MAX_URL_BYTES} bytes")
+        elif self._unread > MAX_HEAD_BYTES:
+            error = HeadersTooLarge(f"A head may have at most {MAX_HEAD_BYTES} bytes")
+        path = self.url.partition(b"?")[0] if len(self.url) <= _MAX_URL_BYTES else b""
         request_id = secrets.token_hex(16)
-        context = RequestContext(request_id, time.perf_counter(), client=self.client, headers=[])
-        response = problem_response(error, {"type": "http", "state": {"context": context}})
-        headers = [
-            *response.raw_headers,
-            *ALWAYS,
+        body = problem_of(error, instance=quote(path, safe=PATH_SAFE), request_id=request_id)
+        headers = (
+            (b"content-type", MEDIA_TYPE.encode()),
+            (b"content-length", b"%d" % len(body)),
+            *SAFE_HEADERS,
             (b"content-security-policy", API_CSP),
             (b"x-request-id", request_id.encode()),
+            (b"server-timing", b"app;dur=0.0"),
             (b"connection", b"close"),
-        ]
-        lines = [f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}".encode()]
-        lines += [name + b": " + value for name, value in headers]
-        self._is_refused = True
-        self.transport.write(b"\r\n".join([*lines, b"", bytes(response.body)]))
-        # To close on bytes that nobody read would be a reset, which takes the answer with it.
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-            self.loop.call_later(_LINGER, self.transport.close)
-        else:
-            self.transport.close()
+        )
+        lines = b"".join(b"%s: %s\r\n" % header for header in headers)
+        self.transport.write(STATUS_LINE[error.status] + lines + b"\r\n" + body)
+        self.transport.close()

@@ -188,9 +188,9 @@ def _middleware(settings: Settings, process_metrics: Metrics) -> list[Middleware
                 "X-Request-ID",
             ],
         ),
+        Middleware(VersionNegotiation, deprecated_at=deprecated_at, sunset_at=sunset_at),
         # From here on inwards everything that goes wrong becomes a problem.
         Middleware(ErrorBoundary),
-        Middleware(VersionNegotiation, deprecated_at=deprecated_at, sunset_at=sunset_at),
         Middleware(
             InputLimits,
             max_body_bytes=settings.max_body_bytes,

@@ -13,6 +13,7 @@ from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import State
 
+from app.http_protocol import HttpProtocol
 from app.mailbox import Mailbox
 
 MAX_MESSAGE = 64 * 1024  # bytes of a WebSocket message
@@ -157,7 +158,7 @@ def _queue_of(listener: socket.socket) -> Iterator[socket.socket]:
 
 
 OPTIONS: dict[str, Any] = {
-    "http": "app.http_protocol:HttpProtocol",  # by name: it knows the app, as the master must not
+    "http": HttpProtocol,
     "ws": WebSocketProtocol,
     "ws_per_message_deflate": False,  # 32 KiB a connection; with deflate it would be 128
     "ws_max_size": MAX_MESSAGE,  # whoever has not signed in yet could make us hold as much

@@ -3,12 +3,10 @@
 import re
 
 from starlette.datastructures import Headers
-from starlette.middleware.gzip import GZipMiddleware, IdentityResponder
+from starlette.middleware.gzip import GZipMiddleware, GZipResponder, IdentityResponder
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-_ACCEPTED = "Accept-Encoding"
-# A weight of nothing means: not that one (RFC 9110, section 12.4.2).
-_REFUSED = re.compile(r"\bgzip\s*;\s*q=0(?:\.0{0,3})?\s*(?:,|$)", re.IGNORECASE)
+_REFUSED = re.compile(r"q\s*=\s*0(\.0*)?")
 
 
 class Compression(GZipMiddleware):
@@ -21,10 +19,22 @@ class Compression(GZipMiddleware):
         self._unless = unless
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and self._unless.match(scope["path"]):
+        if scope["type"] != "http" or self._unless.match(scope["path"]):
             await self.app(scope, receive, send)
             return
-        if scope["type"] == "http" and _REFUSED.search(Headers(scope=scope).get(_ACCEPTED, "")):
-            await IdentityResponder(self.app, self.minimum_size)(scope, receive, send)
-            return
-        await super().__call__(scope, receive, send)
+        responder = IdentityResponder(self.app, self.minimum_size)
+        if takes_gzip(Headers(scope=scope).get("accept-encoding", "")):
+            responder = GZipResponder(self.app, self.minimum_size, self.compresslevel)
+        await responder(scope, receive, send)
+
+
+def takes_gzip(accept_encoding: str) -> bool:
+    """Tell whether gzip is among what a client takes, with a weight above 0 (RFC 9110, 12.5.3)."""
+    if accept_encoding in ("", "identity"):
+        return False
+    weights: dict[str, bool] = {}
+    for entry in accept_encoding.lower().split(","):
+        coding, _, parameters = entry.partition(";")
+        weights[coding.strip()] = not _REFUSED.fullmatch(parameters.strip())
+    named = (weights.get(name) for name in ("gzip", "x-gzip", "*"))
+    return next((taken for taken in named if taken is not None), False)

@@ -1,32 +1,24 @@
-"""Cross-origin requests (Fetch, section 3.3): Starlette's, with refusals in the form of ours."""
+"""CORS, whose refusals are problems as well."""
 
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from app.errors import BadRequest
 from app.middleware.problems import problem_response
 
 
 class Cors(CORSMiddleware):
-    """Answers preflights, and tells browsers which answers a page may read."""
+    """Starlette's, which refuses a preflight in plain text."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not _is_preflight(scope):
-            await super().__call__(scope, receive, send)
-            return
-        answer: ASGIApp
-        answer = response = self.preflight_response(request_headers=Headers(scope=scope))
-        if response.status_code >= 400:
-            kept = ("content-length", "content-type")
-            headers = {k: v for k, v in response.headers.items() if k not in kept}
-            detail = bytes(response.body).decode()
-            answer = problem_response(BadRequest(detail, headers=headers), scope)
-        await answer(scope, receive, send)
-
-
-def _is_preflight(scope: Scope) -> bool:
-    if scope["type"] != "http" or scope["method"] != "OPTIONS":
-        return False
-    names = {name for name, _ in scope["headers"]}
-    return {b"origin", b"access-control-request-method"} <= names
+        if scope["type"] == "http" and scope["method"] == "OPTIONS":
+            headers = Headers(scope=scope)
+            if "origin" in headers and "access-control-request-method" in headers:
+                answer = self.preflight_response(headers)
+                if answer.status_code == 400:
+                    answer = problem_response(BadRequest(bytes(answer.body).decode()), scope)
+                    answer.headers.add_vary_header(self.preflight_headers["Vary"])
+                await answer(scope, receive, send)
+                return
+        await super().__call__(scope, receive, send)

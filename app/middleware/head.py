@@ -14,18 +14,18 @@ class HeadMiddleware:
             await self._app(scope, receive, send)
             return
 
-        async def send_without_body(message: Message) -> None:
-            scope["method"] = "HEAD"  # by which the server knows that no body follows
-            if message["type"] == "http.response.body":
-                message = {**message, "body": b""}
-            # Uvicorn looks here: to a GET it owes a body, and it hangs up where none comes.
+        async def send_head(message: Message) -> None:
+            if message["type"] != "http.response.start":
+                return
+            # Uvicorn looks here: of a GET whose body is missing it resets the connection.
             scope["method"] = "HEAD"
             await send(message)
-            scope["method"] = "GET"
+            # At once: a stream of events has no end, and learns by this that nobody listens.
+            await send({"type": "http.response.body", "body": b""})
 
         scope.setdefault("state", {})["is_head"] = True  # for whoever can spare itself the body
         scope["method"] = "GET"  # in place: those outside look at the route that is found
         try:
-            await self._app(scope, receive, send_without_body)
+            await self._app(scope, receive, send_head)
         finally:
             scope["method"] = "HEAD"

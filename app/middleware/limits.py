@@ -8,7 +8,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.errors import (
     BadRequest,
     HeadersTooLarge,
-    MethodNotAllowed,
     PayloadTooLarge,
     Unprocessable,
     UriTooLong,
@@ -16,11 +15,10 @@ from app.errors import (
 from app.schemas.json_depth import JsonDepth
 
 METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
-_ALLOWED = frozenset(METHODS)
 
 
 class InputLimits:
-    """Refuses too many headers, too long a query, too large or too deep a body, unknown methods."""
+    """Refuses too many headers, too long a query, too large or too deep a body."""
 
     def __init__(
         self,
@@ -56,15 +54,14 @@ class InputLimits:
         await self._app(scope, _bounded(receive, max_body, depth), send)
 
     def _check_head(self, scope: Scope) -> None:
-        if scope["method"] not in _ALLOWED:  # whatever it says would become a metric's label
-            raise MethodNotAllowed(headers={"Allow": ", ".join(METHODS)})
         if len(scope["headers"]) > self._max_headers:
             raise HeadersTooLarge(f"At most {self._max_headers} header fields are read")
         query: bytes = scope["query_string"]
         if len(query) > self._max_query:
             raise UriTooLong(f"The query may have at most {self._max_query} bytes")
         if "\x00" in scope["path"] or b"%00" in query or b"\x00" in query:
-            raise Unprocessable("The address must not contain NUL")
+            place = "path" if "\x00" in scope["path"] else "query"
+            raise Unprocessable.field(place, "The address must not contain NUL", "nul")
 
     def _larger_body_of(self, path: str) -> int | None:
         """Return how large a body may be where a path takes in files."""

@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.middleware.limits import METHODS
 from app.observability.metrics import Metrics
 
 _NO_RESPONSE = Response()
@@ -47,7 +48,7 @@ class RequestMetrics:
             info = Info(
                 request=Request(scope),
                 response=_NO_RESPONSE,
-                method=scope["method"] if status != "405" else "other",
+                method=scope["method"] if scope["method"] in METHODS else "other",
                 modified_handler=getattr(route, "path", "none"),
                 modified_status=status,
                 modified_duration=duration,

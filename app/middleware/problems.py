@@ -1,6 +1,5 @@
 """Turns every error, from whatever layer, into one RFC 9457 problem."""
 
-import json
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -12,16 +11,16 @@ from slowapi.errors import RateLimitExceeded
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import DomainError, Unavailable, Unprocessable
+from app.errors import DomainError, NotFound, Unavailable, Unprocessable
 from app.middleware.request_context import context_of
+from app.problem_details import MEDIA_TYPE, problem_body
 from app.schemas.validation import field_errors
 
 logger = logging.getLogger("kingpost.errors")
 
-_CODES = {400: "BAD_REQUEST", 404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "PAYLOAD_TOO_LARGE"}
+_CODES = {400: "BAD_REQUEST", 405: "METHOD_NOT_ALLOWED", 413: "PAYLOAD_TOO_LARGE"}
 
 
 def problem_response(error: DomainError, scope: Scope) -> Response:
@@ -84,11 +83,10 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
         raise error
     errors = error.errors()
     if any(each.get("type") == "json_invalid" for each in errors):
-        return _problem(
-            request.scope, 400, "MALFORMED_JSON", "Malformed JSON", "The body is not valid JSON"
-        )
+        return _malformed_json(request)
     if _is_wrong_content_type(request, errors):
-        detail = "Send the body as application/json"
+        wanted = "x-www-form-urlencoded" if _wants_form(request) else "json"
+        detail = f"Send the body as application/{wanted}"
         return _problem(
             request.scope, 415, "UNSUPPORTED_MEDIA_TYPE", "Unsupported media type", detail
         )
@@ -105,7 +103,9 @@ def _is_wrong_content_type(request: Request, errors: Any) -> bool:
     has_body = request.headers.get("content-length", "0") != "0" or (
         "transfer-encoding" in request.headers
     )
-    return whole_body and has_body and not is_json and not (is_form and _wants_form(request))
+    if _wants_form(request):
+        return has_body and not is_form
+    return whole_body and has_body and not is_json
 
 
 def _wants_form(request: Request) -> bool:
@@ -118,28 +118,25 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
         raise error
     if isinstance(error.__cause__, DomainError):  # what we refuse while FastAPI reads the body
         return problem_response(error.__cause__, request.scope)
+    if error.status_code == 400 and isinstance(error.__cause__, ValueError):
+        return _malformed_json(request)  # not UTF-8, or a number of thousands of digits
+    if error.status_code == 404:  # of a router: what we do not find is a domain error
+        return problem_response(NotFound("There is nothing at this address"), request.scope)
     phrase = HTTPStatus(error.status_code).phrase
     code = _CODES.get(error.status_code, phrase.upper().replace(" ", "_").replace("-", "_"))
-    headers = dict(error.headers or {})
-    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        headers["Allow"] = _allowed(request) or headers.get("Allow", "GET, HEAD")
-    return _problem(request.scope, error.status_code, code, phrase, str(error.detail), headers)
+    return _problem(
+        request.scope, error.status_code, code, phrase, str(error.detail), error.headers
+    )
 
 
-def _allowed(request: Request) -> str:
-    """Return what a path takes; Starlette names the methods of the first of its routes alone."""
-    path, methods = request.scope["path"], set[str]()
-    for route in request.app.routes:
-        if isinstance(route, Route) and route.path_regex.match(path):
-            methods |= route.methods or set()
-    if "GET" in methods:
-        methods.add("HEAD")
-    return ", ".join(sorted(methods))
+def _malformed_json(request: Request) -> Response:
+    detail = "The body is not valid JSON"
+    return _problem(request.scope, 400, "MALFORMED_JSON", "Malformed JSON", detail)
 
 
 async def _on_recursion(request: Request, error: Exception) -> Response:
-    detail = "The body is nested too deeply"
-    return problem_response(Unprocessable(detail), request.scope)
+    error = Unprocessable.field("body", "The body is nested too deeply", "json_depth")
+    return problem_response(error, request.scope)
 
 
 def _in_one_line(error: BaseException) -> str:
@@ -160,15 +157,12 @@ def _problem(
     if context:
         context.error_code = error_code
     problem = {
-        "type": f"urn:kingpost:error:{error_code.lower().replace('_', '-')}",
         "title": title,
         "status": status,
         "detail": detail,
-        "instance": scope.get("state", {}).get("asked_path") or scope.get("path", ""),
+        "instance": context.path if context else scope.get("path", ""),
         "error_code": error_code,
         "request_id": context.request_id if context else None,
         **(extra or {}),
     }
-    # ASCII: what a client sent may stand in the path, lone surrogates included.
-    body = json.dumps(problem, ensure_ascii=True).encode()
-    return Response(body, status, dict(headers or {}), "application/problem+json")
+    return Response(problem_body(problem), status, dict(headers or {}), MEDIA_TYPE)

@@ -3,6 +3,7 @@
 import re
 import secrets
 import time
+from urllib.parse import quote
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -27,6 +28,7 @@ class RequestContextMiddleware:
             time.perf_counter(),
             client=scope.get("client"),
             headers=scope["headers"],
+            raw_path=scope.get("raw_path") or quote(scope["path"]).encode(),
         )
         scope.setdefault("state", {})["context"] = context
         current_request.set(context)

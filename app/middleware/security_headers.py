@@ -2,7 +2,8 @@
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-API_CSP = b"default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+from app.problem_details import API_CSP, SAFE_HEADERS
+
 _CONSOLE_CSP = (
     b"default-src 'self'; connect-src 'self' {ws}; img-src 'self' data: blob:; object-src 'none'; "
     b"frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
@@ -11,14 +12,6 @@ _CONSOLE_CSP = (
 _DOCS_CSP = (
     b"default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     b"worker-src 'self' blob:; object-src 'none'; frame-ancestors 'none'; base-uri 'none'"
-)
-ALWAYS = (
-    (b"x-content-type-options", b"nosniff"),
-    (b"x-frame-options", b"DENY"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
-    (b"cross-origin-opener-policy", b"same-origin"),
-    (b"cross-origin-resource-policy", b"same-origin"),
 )
 _CREDENTIALS = frozenset({b"authorization", b"cookie", b"x-api-key"})
 
@@ -46,7 +39,7 @@ class SecurityHeaders:
         self, scope: Scope, headers: list[tuple[bytes, bytes]]
     ) -> list[tuple[bytes, bytes]]:
         present = {name for name, _ in headers}
-        headers += [pair for pair in ALWAYS if pair[0] not in present]
+        headers += [pair for pair in SAFE_HEADERS if pair[0] not in present]
         if b"content-security-policy" not in present:
             headers.append((b"content-security-policy", _policy(scope)))
         if self._hsts and scope.get("scheme") == "https":

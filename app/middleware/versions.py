@@ -9,17 +9,21 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import UnsupportedApiVersion
+from app.middleware.problems import problem_response
 
 VERSIONS = ("v1", "v2")
 DEFAULT = "v1"
-VARY = "API-Version, Accept"
+_VARY = "API-Version, Accept"
 _HEADER = re.compile(r"v?([0-9]{1,3})(\.0)?", re.IGNORECASE)
 _MEDIA_TYPE = re.compile(r"application/vnd\.kingpost\.v([0-9]{1,3})\+json", re.IGNORECASE)
 _IN_PATH = re.compile(r"/api/v([0-9]+)(/|$)")
 
 
 class VersionNegotiation:
-    """The path wins; else the `API-Version` header, else `Accept`, else v1."""
+    """The path wins; else the `API-Version` header, else `Accept`, else v1.
+
+    It stands around the error boundary, so that refusals and failures name their version too.
+    """
 
     def __init__(
         self,
@@ -42,9 +46,15 @@ class VersionNegotiation:
             await self._app(scope, receive, send)
             return
         in_path = _IN_PATH.match(path)
-        version = _known(f"v{in_path[1]}") if in_path else _asked_for(scope)
+        try:
+            version = _known(f"v{in_path[1]}") if in_path else _asked_for(scope)
+        except UnsupportedApiVersion as error:
+            refusal = problem_response(error, scope)
+            if not in_path:
+                refusal.headers.add_vary_header(_VARY)
+            await refusal(scope, receive, send)
+            return
         if not in_path:
-            scope.setdefault("state", {})["asked_path"] = path
             path = f"/api/{version}{path.removeprefix('/api')}"
             # In place: those outside look at the route that is found here.
             scope.update(path=path, raw_path=path.encode())
@@ -54,7 +64,7 @@ class VersionNegotiation:
                 headers = MutableHeaders(scope=message)
                 headers["API-Version"] = version.removeprefix("v")
                 if not in_path:
-                    headers.add_vary_header(VARY)
+                    headers.add_vary_header(_VARY)
                 for name, value in self._retiring[version].items():
                     headers.append(name, value)
                 if self._retiring[version]:
@@ -112,7 +122,7 @@ def _asked_for(scope: Scope) -> str:
     for name, value in scope["headers"]:
         if name == b"api-version":
             return version_of_header(value.decode("latin-1"))
-        if name == b"accept" and b"vnd.kingpost" in value:
+        if name == b"accept" and b"vnd.kingpost" in value.lower():
             accept = version_of_accept(value.decode("latin-1"))
     return accept or DEFAULT
 
@@ -126,7 +136,7 @@ def _known(version: str) -> str:
 def _unsupported(version: str) -> UnsupportedApiVersion:
     known = ", ".join(VERSIONS)
     detail = f"There is no API version {version[:20]!a}; there are: {known}"
-    return UnsupportedApiVersion(detail, headers={"Vary": VARY})
+    return UnsupportedApiVersion(detail)
 
 
 def _retirement_headers(

@@ -25,7 +25,7 @@ router = APIRouter(prefix="/auth/api-keys", tags=["api keys"], route_class=Secre
 
 resource = Resource(shared=(router,))
 
-KeyId = Annotated[PathId, Path(ge=1, le=2**63 - 1, description="The key's id.", examples=[3])]
+KeyId = Annotated[PathId, Path(description="The key's id.", examples=[3])]
 
 
 @router.post(

@@ -148,7 +148,7 @@ async def list_sessions(caller: CurrentUser, resources: CurrentResources) -> Any
     responses=problems(401, 404, 422, 429, 503),
 )
 async def end_session(
-    session_id: Annotated[PathId, Path(ge=1, le=2**63 - 1)],
+    session_id: Annotated[PathId, Path(description="Its id.", examples=[7])],
     caller: CurrentUser,
     resources: CurrentResources,
 ) -> None:

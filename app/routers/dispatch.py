@@ -11,8 +11,11 @@ no item. A wrong method is told all the right ones, of however many routes (RFC 
 from collections.abc import Sequence
 
 from starlette.exceptions import HTTPException
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Route, Router, WebSocketRoute
 from starlette.types import Receive, Scope, Send
+
+from app.errors import MethodNotAllowed
 
 _SEGMENTS = 3  # "/api/v1/items": deep enough to tell resources apart
 
@@ -23,49 +26,43 @@ class PrefixDispatch:
     def __init__(self, router: Router) -> None:
         self._router = router
         self._fallback = router.middleware_stack
-        self._literal = _literal(router)
         self._branches = _branches(router)
+        self._literals = _literals(router)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "lifespan":
-            path = scope["path"]
-            branch = self._literal.get(path) or self._branches.get(_prefix(path))
-            if branch is not None:
-                await _run(branch, scope, receive, send)
-                return
-        await self._fallback(scope, receive, send)
+        if scope["type"] == "lifespan":
+            await self._fallback(scope, receive, send)
+            return
+        branch = self._branches.get(_prefix(scope["path"]), self._fallback)
+        if scope["type"] == "http" and self._is_literal_without(scope["method"], scope["path"]):
+            await self._refuse_method(scope, receive, send)
+            return
+        root_path = scope.get("root_path", "")
+        try:
+            await branch(scope, receive, send)
+        except HTTPException as error:  # of Starlette, which knows the methods of one route alone
+            if error.status_code != 405:
+                raise
+            scope["root_path"] = root_path  # a mounted folder has put itself there
+            await self._refuse_method(scope, receive, send)
+
+    def _is_literal_without(self, method: str, path: str) -> bool:
+        """Tell whether a path is spelled out without this method: `/items/bulk` is no item's id."""
+        methods = self._literals.get(path)
+        return methods is not None and method not in methods
+
+    async def _refuse_method(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Tell the methods that a path does have: to OPTIONS as the answer, to others as a 405."""
+        methods = self._literals.get(scope["path"]) or _methods_of(self._router.routes, scope)
+        allow = ", ".join(sorted({*methods, "OPTIONS"}))
+        if scope["method"] != "OPTIONS":
+            raise MethodNotAllowed(headers={"Allow": allow})
+        await Response(status_code=204, headers={"Allow": allow})(scope, receive, send)
 
 
 def install_prefix_dispatch(router: Router) -> None:
     """Let a router, with all its routes added, find them by prefix."""
     router.middleware_stack = PrefixDispatch(router)
-
-
-async def _run(branch: Router, scope: Scope, receive: Receive, send: Send) -> None:
-    try:
-        await branch(scope, receive, send)
-    except HTTPException as error:  # of a handler these are answered further in
-        if error.status_code != 405:
-            raise
-        raise HTTPException(405, headers={"Allow": ", ".join(_allowed(branch, scope))}) from error
-
-
-def _allowed(branch: Router, scope: Scope) -> list[str]:
-    methods = {
-        method
-        for route in branch.routes
-        if isinstance(route, Route) and route.matches(scope)[0] is Match.PARTIAL
-        for method in route.methods or ()
-    }
-    return sorted(methods | {"HEAD"} if "GET" in methods else methods)
-
-
-def _literal(router: Router) -> dict[str, Router]:
-    plain = [route for route in router.routes if isinstance(route, Route | WebSocketRoute)]
-    return {
-        path: _branch(router, [route for route in plain if route.path == path])
-        for path in {route.path for route in plain if "{" not in route.path}
-    }
 
 
 def _branches(router: Router) -> dict[str, Router]:
@@ -75,6 +72,26 @@ def _branches(router: Router) -> dict[str, Router]:
         prefix: _branch(router, [route for route in router.routes if _may_match(route, prefix)])
         for prefix in prefixes
     }
+
+
+def _literals(router: Router) -> dict[str, set[str]]:
+    """Return the methods of each path that has no parameters."""
+    found: dict[str, set[str]] = {}
+    for route in router.routes:
+        if isinstance(route, Route) and "{" not in route.path:
+            found.setdefault(route.path, set()).update(_methods(route))
+    return found
+
+
+def _methods_of(routes: Sequence[BaseRoute], scope: Scope) -> set[str]:
+    """Return the methods that a path has, of all routes that match it."""
+    matching = [route for route in routes if route.matches(scope)[0] is not Match.NONE]
+    return {method for route in matching for method in _methods(route)}
+
+
+def _methods(route: BaseRoute) -> set[str]:
+    methods = set(getattr(route, "methods", None) or {"GET"})  # a mounted folder names none
+    return methods | {"HEAD"} if "GET" in methods else methods
 
 
 def _branch(router: Router, routes: Sequence[BaseRoute]) -> Router:

@@ -14,6 +14,7 @@ from starlette.staticfiles import StaticFiles
 
 from app.dependencies.idempotency import KEY_PARAMETER, REPLAYED_HEADER, IdempotentRoute
 from app.dependencies.operators import operators_only_in_production
+from app.routers.openapi_examples import add_examples, complete_errors
 from app.routers.webhook_messages import webhook_routes
 from app.schemas.problems import FieldError, Problem, problems
 from app.security.scopes import needed_scope
@@ -60,8 +61,11 @@ Accounts, roles and a catalogue of items, with search and live updates.
 * **Programs** send an API key as `X-API-Key`; each operation says which scope it needs.
 * **Errors** are [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) problem details; branch on
   `error_code`.
-* **Versions**: `/api/v1` speaks snake_case and pages by offset, `/api/v2` camelCase and cursors.
 * **Repeat safely**: send `Idempotency-Key` with a creating POST; use `ETag` with `If-Match`.
+"""
+_VERSIONS = """\
+* **Versions**: `/api/v1` speaks snake_case and pages by offset,
+  `/api/v2` camelCase and cursors. Each has a document of its own.
 """
 
 
@@ -95,9 +99,9 @@ def openapi_document(app: FastAPI, prefix: str = "/") -> dict[str, object]:
         if isinstance(route, APIRoute) and route.path.startswith(prefix)
     ]
     document = get_openapi(
-        title=app.title,
+        title=_title(app, prefix),
         version=app.version,
-        description=DESCRIPTION,
+        description=DESCRIPTION + (_VERSIONS if prefix == "/" else ""),
         routes=routes,
         webhooks=webhook_routes(),
         tags=app.openapi_tags,
@@ -111,7 +115,21 @@ def openapi_document(app: FastAPI, prefix: str = "/") -> dict[str, object]:
     _replace_default_errors(document)
     _describe_api_keys(document)
     _describe_repeats(document, routes)
-    return document
+    complete_errors(document)
+    add_examples(document)
+    if prefix == "/":
+        return document
+    spoken: dict[str, object] = _spoken_in(prefix, document)
+    return spoken
+
+
+def _spoken_in(prefix: str, document: Any) -> Any:
+    """Return a document whose texts and examples name the addresses of one version alone."""
+    if isinstance(document, dict):
+        return {key: _spoken_in(prefix, value) for key, value in document.items()}
+    if isinstance(document, list):
+        return [_spoken_in(prefix, value) for value in document]
+    return document.replace("/api/v1/", prefix) if isinstance(document, str) else document
 
 
 def _describe_api_keys(document: Any) -> None:
@@ -166,6 +184,10 @@ def _replace_default_errors(document: dict[str, object]) -> None:
     schemas.pop("ValidationError", None)
 
 
+def _title(app: FastAPI, prefix: str) -> str:
+    return f"{app.title} {prefix.removeprefix('/api').strip('/')}".strip()
+
+
 def _add_pages(app: FastAPI, router: APIRouter, base: str, prefix: str) -> None:
     cached: dict[str, object] = {}
 
@@ -174,7 +196,7 @@ def _add_pages(app: FastAPI, router: APIRouter, base: str, prefix: str) -> None:
             cached.update(openapi_document(app, prefix))
         return JSONResponse(cached)
 
-    title = f"{app.title} {base.removeprefix('/api/')}".strip()
+    title = _title(app, prefix)
     swagger = _SWAGGER.format(title=title, openapi=f"{base}/openapi.json")
     redoc = _REDOC.format(title=title, openapi=f"{base}/openapi.json")
 

@@ -42,8 +42,8 @@ resource = Resource(shared=(router, plain))
 UPLOAD_PATHS = re.compile(r"/api/v[0-9]+/(items/[0-9]+/files|files/[0-9]+/content)$")
 DOWNLOAD_PATHS = re.compile(r"/api/v[0-9]+/files/")
 
-ItemId = Annotated[PathId, Path(ge=1, le=2**63 - 1, description="The item's id.", examples=[42])]
-FileId = Annotated[PathId, Path(ge=1, le=2**63 - 1, description="The file's id.", examples=[5])]
+ItemId = Annotated[PathId, Path(description="The item's id.", examples=[42])]
+FileId = Annotated[PathId, Path(description="The file's id.", examples=[5])]
 
 _FILE = {"type": "string", "format": "binary"}
 _FORM = {

@@ -6,14 +6,13 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from app.dependencies.auth import CurrentUser, OptionalUser, require_role
 from app.dependencies.idempotency import IdempotentRoute
-from app.dependencies.items import CursorListQuery, OffsetListQuery, read_cursor, write_cursor
+from app.dependencies.items import CursorListQuery, OffsetListQuery
 from app.dependencies.preconditions import IfMatch, IfNoneMatch, etag
 from app.dependencies.queries import QueryRoute
 from app.dependencies.resources import CurrentResources
 from app.errors import DomainError
 from app.models.items import Item
-from app.repositories.items import ItemRepository
-from app.routers.pages import link_by_cursor, link_by_offset
+from app.routers.item_pages import page_by_cursor, page_by_offset
 from app.routers.versioning import Resource
 from app.schemas.base import PathId
 from app.schemas.items import (
@@ -46,7 +45,7 @@ _TAGGED = {
 }
 _LOCATED = {"Location": {"description": "Where it is.", "schema": {"type": "string"}}}
 
-ItemId = Annotated[PathId, Path(ge=1, le=2**63 - 1, description="The item's id.", examples=[42])]
+ItemId = Annotated[PathId, Path(description="The item's id.", examples=[42])]
 
 
 @by_offset.get(
@@ -63,12 +62,7 @@ async def list_items_by_offset(
     resources: CurrentResources,
 ) -> Any:
     """List what the caller may read, filtered, searched and sorted, with the total."""
-    async with resources.db.read() as connection:
-        found, total = await ItemRepository(connection).page(
-            query.filter(), viewer, query.sort, skip=query.skip, limit=query.limit
-        )
-    link_by_offset(request, response, skip=query.skip, limit=query.limit, total=total)
-    return {"items": found, "total": total, "skip": query.skip, "limit": query.limit}
+    return await page_by_offset(request, response, query, viewer, resources)
 
 
 @by_cursor.get(
@@ -85,21 +79,7 @@ async def list_items_by_cursor(
     resources: CurrentResources,
 ) -> Any:
     """List what the caller may read, page by page; pages neither skip nor repeat an item."""
-    signer = resources.cursors
-    position = read_cursor(signer, query)
-    async with resources.db.read() as connection:
-        found = await ItemRepository(connection).slice(
-            query.filter(), viewer, query.sort, position=position, limit=query.limit + 1
-        )
-    backwards = position is not None and position.direction == "before"
-    has_further = len(found) > query.limit
-    page = found[-query.limit :] if backwards else found[: query.limit]
-    has_more = backwards or has_further
-    has_previous = has_further if backwards else position is not None
-    next_cursor = write_cursor(signer, query, page[-1]) if page and has_more else None
-    previous = write_cursor(signer, query, page[0], before=True) if page and has_previous else None
-    link_by_cursor(request, response, next_cursor=next_cursor, previous=previous)
-    return {"items": page, "next_cursor": next_cursor, "has_more": next_cursor is not None}
+    return await page_by_cursor(request, response, query, viewer, resources)
 
 
 @router.post(

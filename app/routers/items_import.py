@@ -32,7 +32,7 @@ resource = Resource(shared=(router,))
 
 IMPORT_PATHS = re.compile(r"/api/v[0-9]+/items/import$")
 
-JobId = Annotated[PathId, Path(ge=1, le=2**63 - 1, description="The import's job.", examples=[42])]
+JobId = Annotated[PathId, Path(description="The import's job.", examples=[42])]
 _MEDIA_TYPES = {
     "application/x-ndjson": TextFormat.NDJSON,
     "application/ndjson": TextFormat.NDJSON,

@@ -22,7 +22,7 @@ by_cursor = APIRouter(prefix="/jobs", tags=["jobs"])
 
 resource = Resource(shared=(router,), v1=(by_offset,), v2=(by_cursor,))
 
-JobId = Annotated[PathId, Path(ge=1, le=2**63 - 1, description="The job's id.", examples=[42])]
+JobId = Annotated[PathId, Path(description="The job's id.", examples=[42])]
 StatusFilter = Annotated[JobStatus | None, Query(description="Only those that stand so.")]
 KindFilter = Annotated[Line | None, Query(max_length=60, description="Only those of this kind.")]
 

@@ -94,10 +94,18 @@ async def finish_sign_in(
     provider: ProviderName,
     device: CurrentDevice,
     resources: CurrentResources,
-    code: Annotated[str | None, Query(max_length=4096)] = None,
-    state: Annotated[str | None, Query(max_length=200)] = None,
-    error: Annotated[str | None, Query(max_length=200)] = None,
-    iss: Annotated[Line | None, Query(max_length=500)] = None,
+    code: Annotated[
+        str | None, Query(max_length=4096, description="From the provider, to be exchanged by us.")
+    ] = None,
+    state: Annotated[
+        str | None, Query(max_length=200, description="From the provider, as we gave it.")
+    ] = None,
+    error: Annotated[
+        str | None, Query(max_length=200, description="From the provider, where it refused.")
+    ] = None,
+    iss: Annotated[
+        Line | None, Query(max_length=500, description="Who answers (RFC 9207).")
+    ] = None,
 ) -> Any:
     """Finish a sign-in with tokens, or linking with the identity.
 
@@ -203,7 +211,7 @@ async def list_identities(caller: CurrentUser, resources: CurrentResources) -> A
     responses=problems(401, 404, 409, 422, 429, 503),
 )
 async def unlink_identity(
-    identity_id: Annotated[PathId, Path(ge=1, le=2**63 - 1)],
+    identity_id: Annotated[PathId, Path(description="Its id.", examples=[7])],
     caller: CurrentUser,
     resources: CurrentResources,
 ) -> None:

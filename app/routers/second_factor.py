@@ -152,7 +152,7 @@ async def answer_challenge(
     responses=problems(401, 403, 404, 422, 429, 503),
 )
 async def reset_second_factor(
-    user_id: Annotated[PathId, Path(ge=1, le=2**63 - 1, description="Whose.", examples=[7])],
+    user_id: Annotated[PathId, Path(description="Whose.", examples=[7])],
     caller: Admin,
     resources: CurrentResources,
 ) -> None:

@@ -6,20 +6,22 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from app.dependencies.auth import Admin, CurrentUser, OptionalUser, require_granted
+from app.dependencies.items import CursorQuery, OffsetQuery
 from app.dependencies.limits import rate_limit
+from app.dependencies.pages import Cursor, Offset
 from app.dependencies.resources import CurrentResources
 from app.errors import NotFound
 from app.models.items import Item
 from app.models.users import User
-from app.repositories.item_lists import ItemFilter
 from app.repositories.items import ItemRepository
 from app.repositories.users import UserRepository
 from app.resources import Resources
+from app.routers.item_pages import page_by_cursor, page_by_offset
 from app.routers.pages import link_by_cursor, link_by_offset
 from app.routers.versioning import Resource
 from app.schemas.account_export import AccountExport
 from app.schemas.base import Line, PathId
-from app.schemas.items import ItemPage
+from app.schemas.items import ItemCursorPage, ItemPage
 from app.schemas.problems import problems
 from app.schemas.users import (
     Include,
@@ -46,13 +48,13 @@ resource = Resource(
     successors={AccountExport: AccountExport},  # a file for keeps, not an answer to a program
 )
 
-UserId = Annotated[PathId, Path(ge=1, le=2**63 - 1, description="The account's id.", examples=[7])]
+UserId = Annotated[PathId, Path(description="The account's id.", examples=[7])]
 RoleFilter = Annotated[Role | None, Query(description="Only those with this role.")]
 ActiveFilter = Annotated[bool | None, Query(description="Only those that are (not) active.")]
 Wanted = Annotated[
     Line | None, Query(max_length=100, description="Part of a username, address or name.")
 ]
-Limit = Annotated[int, Query(ge=1, le=100)]
+Limit = Annotated[int, Query(ge=1, le=100, description="How many to return.")]
 Includes = Annotated[Include | None, Query(description="`items`: the first 20 of each account.")]
 
 _ITEMS_EACH = 20
@@ -121,7 +123,7 @@ async def list_users_by_offset(
     is_active: ActiveFilter = None,
     q: Wanted = None,
     include: Includes = None,
-    skip: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
+    skip: Annotated[int, Query(ge=0, le=2**31 - 1, description="How many to pass over.")] = 0,
     limit: Limit = 20,
 ) -> Any:
     """List accounts, for admins."""
@@ -146,13 +148,19 @@ async def list_users_by_cursor(
     caller: Admin,
     resources: CurrentResources,
     role: RoleFilter = None,
-    is_active: Annotated[bool | None, Query(alias="isActive")] = None,
+    is_active: Annotated[
+        bool | None, Query(alias="isActive", description="Only those that are (not) active.")
+    ] = None,
+    by_name: Annotated[bool | None, Query(alias="is_active", include_in_schema=False)] = None,
     q: Wanted = None,
     include: Includes = None,
-    cursor: Annotated[str | None, Query(max_length=2048)] = None,
+    cursor: Annotated[
+        str | None, Query(max_length=2048, description="`nextCursor` of the page before.")
+    ] = None,
     limit: Limit = 20,
 ) -> Any:
     """List accounts, for admins."""
+    is_active = by_name if is_active is None else is_active
     scope = f"users:{role}:{is_active}:{q}"
     after = int(resources.cursors.decode(cursor, scope)["i"]) if cursor else 0
     async with resources.db.read() as connection:
@@ -235,26 +243,44 @@ async def delete_user(user_id: UserId, caller: Admin, resources: CurrentResource
     await resources.accounts.delete(user_id, caller)
 
 
-@router.get(
+@by_offset.get(
     "/{user_id}/items",
     response_model=ItemPage,
     summary="List an account's items",
     responses=problems(401, 404, 422, 429, 503),
 )
-async def list_items_of_user(
+async def list_items_of_user_by_offset(
+    request: Request,
+    response: Response,
     user_id: UserId,
     viewer: OptionalUser,
     resources: CurrentResources,
-    skip: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
-    limit: Limit = 20,
+    page: Offset,
 ) -> Any:
     """List what an account owns and the caller may read."""
     await resources.accounts.get(user_id)
-    async with resources.db.read() as connection:
-        found, total = await ItemRepository(connection).page(
-            ItemFilter(owner_id=user_id), viewer, "id", skip=skip, limit=limit
-        )
-    return {"items": found, "total": total, "skip": skip, "limit": limit}
+    query = OffsetQuery(owner_id=user_id, skip=page.skip, limit=page.limit)
+    return await page_by_offset(request, response, query, viewer, resources)
+
+
+@by_cursor.get(
+    "/{user_id}/items",
+    response_model=ItemCursorPage,
+    summary="List an account's items",
+    responses=problems(400, 401, 404, 422, 429, 503),
+)
+async def list_items_of_user_by_cursor(
+    request: Request,
+    response: Response,
+    user_id: UserId,
+    viewer: OptionalUser,
+    resources: CurrentResources,
+    page: Cursor,
+) -> Any:
+    """List what an account owns and the caller may read."""
+    await resources.accounts.get(user_id)
+    query = CursorQuery(owner_id=user_id, cursor=page.cursor, limit=page.limit)
+    return await page_by_cursor(request, response, query, viewer, resources)
 
 
 async def _with_items(

@@ -3,6 +3,7 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from pydantic import Field
 
 from app.dependencies.auth import CurrentUser
 from app.dependencies.idempotency import SecretOnceRoute
@@ -36,25 +37,21 @@ by_cursor = APIRouter(prefix="/webhooks", tags=["webhooks"])
 
 resource = Resource(shared=(router, creating), v1=(by_offset,), v2=(by_cursor,))
 
-WebhookId = Annotated[
-    PathId, Path(ge=1, le=2**63 - 1, description="The webhook's id.", examples=[42])
-]
-DeliveryId = Annotated[
-    PathId, Path(ge=1, le=2**63 - 1, description="The delivery's id.", examples=[7])
-]
+WebhookId = Annotated[PathId, Path(description="The webhook's id.", examples=[42])]
+DeliveryId = Annotated[PathId, Path(description="The delivery's id.", examples=[7])]
 _limited = [Depends(rate_limit("webhooks"))]
 
 
 class DeliveryFilter(OffsetPage):
     """A page of deliveries by offset."""
 
-    status: DeliveryStatus | None = None
+    status: DeliveryStatus | None = Field(None, description="Only those that stand so.")
 
 
 class DeliveryCursorFilter(CursorPage):
     """A page of deliveries by cursor."""
 
-    status: DeliveryStatus | None = None
+    status: DeliveryStatus | None = Field(None, description="Only those that stand so.")
 
 
 @by_offset.get(

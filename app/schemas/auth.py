@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     EmailStr,
     Field,
@@ -25,6 +26,13 @@ NewPassword = Annotated[
 GivenPassword = Annotated[Secret, Field(max_length=1024)]
 
 
+def _bare(email: object) -> object:
+    """Refuse `Ada <ada@example.com>`, of which pydantic takes the address alone."""
+    if isinstance(email, str) and email.rstrip().endswith(">"):
+        raise ValueError("Send the address alone, without a name or brackets")
+    return email
+
+
 def _comparable(email: str) -> str:
     fault = email_fault(email)
     if fault:
@@ -32,11 +40,11 @@ def _comparable(email: str) -> str:
     return email
 
 
-NewEmail = Annotated[
-    EmailStr, Field(max_length=254, examples=["ada@example.com"]), AfterValidator(_comparable)
-]
 # Whatever somebody types where they might have an account: looked for, never kept.
-GivenEmail = Annotated[EmailStr, Field(max_length=254, examples=["ada@example.com"])]
+GivenEmail = Annotated[
+    EmailStr, Field(max_length=254, examples=["ada@example.com"]), BeforeValidator(_bare)
+]
+NewEmail = Annotated[GivenEmail, AfterValidator(_comparable)]
 MailedToken = Annotated[
     Secret,
     Field(

@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 # PostgreSQL cannot store NUL, and no client means it.
 _NO_CONTROL = r"^[^\x00-\x1f\x7f]*$"
 _NO_NUL = r"^[^\x00]*$"
+_DECIMAL = re.compile(r"-?[0-9]+")
 
 Line = Annotated[str, StringConstraints(strip_whitespace=True, pattern=_NO_CONTROL)]
 """One line of text: trimmed, no control characters."""
@@ -19,17 +20,16 @@ Text = Annotated[str, StringConstraints(pattern=_NO_NUL)]
 Secret = Annotated[str, StringConstraints(pattern=_NO_NUL)]
 """A password or token: never trimmed."""
 
-_DIGITS = re.compile(r"-?[0-9]+", re.ASCII)
 
-
-def _only_digits(value: object) -> object:
-    if isinstance(value, str) and not _DIGITS.fullmatch(value):
+def _decimal(value: object) -> object:
+    if isinstance(value, str) and not _DECIMAL.fullmatch(value):
         raise PydanticCustomError("int_parsing", "Input should be a whole number")
     return value
 
 
-PathId = Annotated[int, BeforeValidator(_only_digits)]
-"""A number in a path: not ` 1`, `+1`, `1.0` or `1_0`, which Python would take for one too."""
+# Pydantic's own reading takes ` 7`, `+7` and `1_0` for numbers as well.
+PathId = Annotated[int, BeforeValidator(_decimal), Field(ge=1, le=2**63 - 1)]
+"""An id in a path."""
 
 ResourceId = Annotated[int, Field(ge=1, le=2**63 - 1)]
 """A positive 64-bit integer."""

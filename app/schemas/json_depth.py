@@ -44,6 +44,7 @@ class JsonDepth:
         elif byte in (0x5B, 0x7B):
             self._depth += 1
             if self._depth > self._limit:
-                raise Unprocessable(f"JSON may be nested at most {self._limit} levels deep")
+                message = f"JSON may be nested at most {self._limit} levels deep"
+                raise Unprocessable.field("body", message, "json_depth")
         elif byte in (0x5D, 0x7D):
             self._depth -= 1

@@ -4,23 +4,33 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 _PLACES = frozenset({"body", "query", "path", "header", "cookie"})
+_OF_THE_BODY = {  # pydantic speaks of dictionaries
+    "missing": "A body is required",
+    "model_attributes_type": "The body must be a JSON object",
+    "string_unicode": "The body holds text that is no Unicode",
+}
 
 
 def field_errors(errors: Iterable[Mapping[str, Any]], prefix: str = "") -> list[dict[str, str]]:
     """Return `{field, message, type}` for each error, `field` as a dotted path.
 
-    A leading `body` is left out; so is the place of a parameter, whose name says enough.
+    A leading `body` is left out, unless all of it is wrong; so is the place of a parameter, whose
+    name says enough.
     """
     found = []
     for error in errors:
         location = [str(part) for part in error.get("loc", ())]
-        if location and location[0] in _PLACES:
+        kind = str(error.get("type", "value_error"))
+        message = str(error.get("msg", "Invalid")).removeprefix("Value error, ")
+        if location == ["body"]:
+            message = _OF_THE_BODY.get(kind, message)
+        elif location and location[0] in _PLACES:
             location = location[1:]
         found.append(
             {
                 "field": ".".join([*([prefix] if prefix else []), *location]),
-                "message": str(error.get("msg", "Invalid")).removeprefix("Value error, "),
-                "type": str(error.get("type", "value_error")),
+                "message": message,
+                "type": kind,
             }
         )
     return found

@@ -4,6 +4,7 @@ import re
 import unicodedata
 
 MIN_USERNAME = 3
+_MAX_LOCAL_PART = 64  # octets (RFC 5321, 4.5.3.1.1)
 _MAX_KEY = {"username": 200, "email": 640}  # characters: the widths of their columns
 
 # Unicode's Default_Ignorable_Code_Point: nobody sees them, so that they tell no two names apart.
@@ -32,6 +33,8 @@ def username_fault(username: str) -> str | None:
 
 def email_fault(email: str) -> str | None:
     """Return why an address that mail could be sent to cannot be kept; None where it can."""
+    if len(email.rpartition("@")[0].encode()) > _MAX_LOCAL_PART:
+        return "It has too much before the @"
     if len(folded(email)) > _MAX_KEY["email"]:
         return "It has letters that stand for too many others"
     return None

@@ -59,7 +59,7 @@ async def receive(storage: Storage, chunks: AsyncIterable[bytes], media_type: st
                 await sink.write(bytes(gathered))
                 gathered.clear()
         if size == 0:
-            raise Unprocessable("The body is empty")
+            raise Unprocessable.field("body", "The body is empty", "missing")
         if gathered:
             await sink.write(bytes(gathered))
     return Stored(key, "import", media_type, size, digest.hexdigest())

@@ -26,7 +26,8 @@ def problem(answer: Response, status: int, error_code: str) -> dict[str, Any]:
     assert body["type"]
     assert body["title"]
     assert body["detail"]
-    assert body["instance"] == answer.request.url.path
+    asked_for = answer.request.url.raw_path.partition(b"?")[0].decode()
+    assert body["instance"] == asked_for  # a URI reference: percent-encoded
     assert answer.headers["content-security-policy"]
     assert answer.headers["x-content-type-options"] == "nosniff"
     return body

@@ -7,7 +7,7 @@ import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient, Limits
 
-from app.http_protocol import MAX_HEAD
+from app.http_protocol import MAX_HEAD_BYTES
 from tests.conftest import MakeApp, MakeClient
 from tests.factories import create_item, expect, new_user
 from tests.live_server import LiveServer
@@ -173,7 +173,7 @@ async def test_what_is_no_http_is_a_problem_too(server: LiveServer, sent: bytes)
 
 async def test_a_head_without_end_is_cut_off(server: LiveServer) -> None:
     async with connection(server.url) as raw:
-        raw.write(b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: ", b"a" * (MAX_HEAD + 2**20))
+        raw.write(b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: ", b"a" * (MAX_HEAD_BYTES + 2**20))
         answer = await raw.reader.read()  # to its end: the connection is closed
     assert answer.startswith(b"HTTP/1.1 431 ")
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["error_code"] == "HEADERS_TOO_LARGE"

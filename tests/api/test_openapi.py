@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
 from app.routers.docs import openapi_document
 
@@ -57,6 +58,55 @@ def test_every_operation_lists_its_errors_as_problems(document: Any) -> None:
         for status, answer in answers.items():
             if status.startswith(("4", "5")):
                 assert "application/problem+json" in answer["content"], f"{name} {status}"
+
+
+def test_every_operation_lists_what_any_request_can_run_into(document: Any) -> None:
+    for name, operation in operations(document):
+        if " /api/" in name:
+            wanted = {"414", "422", "429", "431", "500", "503"}
+            wanted |= {"401", "403"} if operation.get("security") else set()
+            wanted |= {"413"} if "requestBody" in operation else set()
+            assert wanted <= set(operation["responses"]), name
+
+
+def test_every_error_has_an_example(document: Any) -> None:
+    for name, operation in operations(document):
+        for status, answer in operation["responses"].items():
+            problem = answer.get("content", {}).get("application/problem+json")
+            if problem is None:
+                continue
+            for example in problem["examples"].values():
+                value = document["components"]["examples"][example["$ref"].rpartition("/")[2]]
+                assert value["value"]["status"] == int(status), name
+
+
+def test_every_json_body_and_answer_has_an_example_that_fits_it(document: Any) -> None:
+    for name, operation in operations(document):
+        bodies = [operation.get("requestBody", {}), *operation["responses"].values()]
+        contents = [(*each,) for body in bodies for each in body.get("content", {}).items()]
+        for media, content in contents:
+            if media != "application/json" or "schema" not in content:
+                continue
+            examples = [each["value"] for each in content.get("examples", {}).values()]
+            schema = {**content["schema"], "components": document["components"]}
+            for example in examples or [content["example"]]:
+                faults = Draft202012Validator(schema).iter_errors(example)
+                assert not [fault.message for fault in faults], name
+
+
+def test_every_parameter_is_described(document: Any) -> None:
+    for name, operation in operations(document):
+        for each in operation.get("parameters", []):
+            assert each.get("description"), f"{name} {each['name']}"
+
+
+@pytest.mark.parametrize(("version", "other"), [("v1", "v2"), ("v2", "v1")])
+def test_the_document_of_a_version_names_no_address_of_the_other(
+    app: FastAPI, version: str, other: str
+) -> None:
+    document = openapi_document(app, f"/api/{version}/")
+    assert f"/api/{other}" not in json.dumps(document)
+    assert document["info"]["title"] == f"Kingpost {version}"  # type: ignore[index]
 
 
 def test_every_answer_has_a_model(document: Any) -> None:

@@ -32,6 +32,8 @@ async def test_an_operation_keeps_its_schema(
     kinds = [operation.as_strategy(generation_mode=mode) for mode in GenerationMode]
     excluded = [check for check in _all_checks() if check.__name__ in BEYOND_SCHEMA]
 
+    lenient = [each for each in _all_checks() if each.__name__ == "negative_data_rejection"]
+
     @settings(
         max_examples=EXAMPLES * len(kinds),
         derandomize=True,
@@ -46,7 +48,9 @@ async def test_an_operation_keeps_its_schema(
         answer = case.call(base_url=server.url, headers=headers, timeout=20)
         if answer.status_code == 414:  # too long for any URL: it reached no operation
             return
-        case.validate_response(answer, excluded_checks=excluded)
+        # Entry by entry, a bad one is a result of its own in an answer of 200.
+        by_entry = lenient if name == "POST /items/bulk" and "atomic" in (case.query or {}) else []
+        case.validate_response(answer, excluded_checks=[*excluded, *by_entry])
 
     await asyncio.to_thread(holds)
 
