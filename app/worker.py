@@ -20,7 +20,6 @@ class KingpostWorker(UvicornWorker):  # type: ignore[misc]
     CONFIG_KWARGS: ClassVar[dict[str, Any]] = {
         **server.OPTIONS,
         "loop": "uvloop",
-        "http": "httptools",
         "timeout_graceful_shutdown": 30,  # below graceful_timeout, or the lifespan is cut off
     }
 
