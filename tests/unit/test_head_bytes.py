@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.responses import PlainTextResponse
 from starlette.requests import Request
 
-from app.server import MAX_HEAD
+from app.http_protocol import MAX_HEAD
 from tests.live_server import LiveServer, serving
 
 LINE = b"POST / HTTP/1.1\r\nHost: x\r\n"
