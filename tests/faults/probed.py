@@ -29,6 +29,7 @@ class Timer:
     at: float  # of the monotonic clock
     late: float
     waited: float  # of that for a CPU
+    worked: float  # what the loop's thread had of a CPU meanwhile
 
     @property
     def held(self) -> float:
@@ -57,7 +58,7 @@ def __getattr__(name: str) -> Any:
 
     @asynccontextmanager
     async def probed(app: FastAPI) -> AsyncIterator[Any]:
-        rows: list[tuple[float, float, float]] = []
+        rows: list[tuple[float, ...]] = []
         async with lifespan(app) as state:
             watching = asyncio.create_task(_watch(rows))
             yield state
@@ -69,14 +70,17 @@ def __getattr__(name: str) -> Any:
     return app
 
 
-async def _watch(rows: list[tuple[float, float, float]]) -> None:
+async def _watch(rows: list[tuple[float, ...]]) -> None:
     schedule = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
+    worked, waited = _so_far(schedule)
     while True:
-        before, due = _waited(schedule), time.monotonic() + _PAUSE
+        due = time.monotonic() + _PAUSE
         await asyncio.sleep(_PAUSE)
-        now = time.monotonic()
-        rows.append((now, now - due, _waited(schedule) - before))
+        now, before = time.monotonic(), (worked, waited)
+        worked, waited = _so_far(schedule)
+        rows.append((now, now - due, waited - before[1], worked - before[0]))
 
 
-def _waited(schedule: int) -> float:
-    return int(os.pread(schedule, 100, 0).split()[1]) / 1e9
+def _so_far(schedule: int) -> tuple[float, float]:
+    worked, waited, _ = os.pread(schedule, 100, 0).split()
+    return int(worked) / 1e9, int(waited) / 1e9

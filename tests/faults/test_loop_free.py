@@ -17,7 +17,10 @@ from tests.faults.probed import quantile, timers_of
 pytestmark = [pytest.mark.system, pytest.mark.only("production")]
 
 SECONDS, AT_ONCE = 15.0, 50
-LONGEST = 0.05  # seconds that a timer is late at most, of 999 in a thousand
+# Of 999 timers in a thousand, in seconds. The first is what the loop's own thread did before it got
+# to one: a hash takes it 17 ms, a look at all garbage 100. The second is promised to be 0.05, but
+# also has what threads held the interpreter for while the machine ran somebody else.
+MOST_WORKED, MOST_HELD = 0.02, 0.1
 
 
 async def test_fifty_of_each_at_once_leave_the_loop_free(
@@ -49,13 +52,15 @@ async def test_fifty_of_each_at_once_leave_the_loop_free(
         statuses = await burden(client, tokens, item["id"])
         ended = time.monotonic()
     timers = timers_of(tmp_path, after=began, before=ended)
-    late = quantile(timer.late for timer in timers)
-    held = quantile(timer.held for timer in timers)
-    sys.stdout.write(f"{len(timers)} timers; late, p99.9: {late:.3f} s, by the loop: {held:.3f} s")
+    late, held, worked = (
+        quantile(getattr(timer, name) for timer in timers) for name in ("late", "held", "worked")
+    )
+    sys.stdout.write(f"p99.9 of {len(timers)}: {late=:.3f} {held=:.3f} {worked=:.3f} s")
     assert statuses <= {200, 201, 429, 503}
     assert {200, 201} <= statuses
     assert len(timers) > 1000
-    assert held <= LONGEST
+    assert worked <= MOST_WORKED
+    assert held <= MOST_HELD
 
 
 async def burden(client: httpx.AsyncClient, tokens: Tokens, item_id: int) -> set[int]:
