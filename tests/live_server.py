@@ -12,7 +12,6 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
-from app.http_protocol import HttpProtocol
 from app.server import OPTIONS
 from tests.patience import PATIENCE
 
@@ -74,7 +73,6 @@ async def serving(app: FastAPI) -> AsyncIterator[LiveServer]:
     """Serve an app, whose lifespan is run elsewhere, on a free port of the loopback interface."""
     config = uvicorn.Config(
         app,
-        http=HttpProtocol,
         lifespan="off",
         timeout_graceful_shutdown=1,
         **OPTIONS,

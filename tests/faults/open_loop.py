@@ -30,6 +30,7 @@ class Outcome:
     p99: dict[str, float] = field(default_factory=dict)
     unanswered: int = 0
     without_retry_after: int = 0
+    given_up: int = 0  # 503, but not at once: taken in, and then not got to in time
 
     @property
     def good_per_second(self) -> float:
@@ -78,6 +79,7 @@ class _Load:
         self.open = 0
         self.unanswered = 0
         self.without_retry_after = 0
+        self.given_up = 0
         self.times: dict[str, list[float]] = defaultdict(list)
 
     def ask(self, due_at: float) -> None:
@@ -130,7 +132,10 @@ class _Connection(asyncio.Protocol):
             return
         assert self._asked_at is not None
         status = self._buffer[9:12].decode()
-        self._load.times[status].append(self._load.loop.time() - self._asked_at)
+        if status == "503" and b'"OVERLOADED"' not in self._buffer:
+            self._load.given_up += 1
+        else:
+            self._load.times[status].append(self._load.loop.time() - self._asked_at)
         self._load.without_retry_after += (
             status == "503" and b"retry-after: " not in self._buffer[:end].lower()
         )
@@ -155,7 +160,7 @@ async def _run(order: dict[str, Any]) -> Outcome:
     seconds = loop.time() - started
     in_time = {status: list(times) for status, times in load.times.items()}
     await asyncio.sleep(5)  # what is left may still be answered, and does not count as goodput
-    answered = sum(map(len, load.times.values()))
+    answered = sum(map(len, load.times.values())) + load.given_up
     return Outcome(
         seconds=seconds,
         statuses=dict(Counter({status: len(times) for status, times in in_time.items()})),
@@ -163,6 +168,7 @@ async def _run(order: dict[str, Any]) -> Outcome:
         p99={status: sorted(times)[len(times) * 99 // 100] for status, times in in_time.items()},
         unanswered=sent - answered,
         without_retry_after=load.without_retry_after,
+        given_up=load.given_up,
     )
 
 

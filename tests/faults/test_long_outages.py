@@ -103,13 +103,16 @@ async def test_without_redis_all_goes_on_and_the_guards_too(
 
 
 async def admitted(production: Production, times: int) -> int:
-    """Return how many of so many guesses of a password were not refused by a limit."""
+    """Return how many of so many guesses of a password were not refused by a limit.
 
-    async def guess() -> int:
+    Each is for another account: one account's own guard counts in the database.
+    """
+
+    async def guess(number: int) -> int:
         async with httpx.AsyncClient(base_url=production.url, timeout=20) as client:
-            form = {"username": "nobody", "password": "wrong-guess"}
+            form = {"username": f"nobody-{number}", "password": "wrong-guess"}
             return (await client.post("/api/v1/auth/token", data=form)).status_code
 
-    statuses = [await guess() for _ in range(times)]
+    statuses = [await guess(number) for number in range(times)]
     assert set(statuses) == {401, 429}
     return statuses.count(401)

@@ -1,9 +1,9 @@
 """The event loop stays free while passwords are hashed, files taken in and lists written out."""
 
 import asyncio
-import re
-import subprocess
 import sys
+import time
+from pathlib import Path
 
 import httpx
 import pytest
@@ -11,57 +11,56 @@ import pytest
 from tests.api.files import upload
 from tests.conftest import MakeSettings
 from tests.factories import Tokens, create_item, new_user
-from tests.faults.conftest import Production, producing
+from tests.faults.conftest import producing
+from tests.faults.probed import quantile, timers_of
 
 pytestmark = [pytest.mark.system, pytest.mark.only("production")]
 
 SECONDS, AT_ONCE = 15.0, 50
-LATE = "0.05"
-# The same timer in a process that does nothing else: what this machine does to anybody.
-CONTROL = """
-import asyncio, sys, time
-async def watch():
-    late = total = 0
-    ends_at = time.monotonic() + float(sys.argv[1])
-    while time.monotonic() < ends_at:
-        due = time.monotonic() + 0.25
-        await asyncio.sleep(0.25)
-        late += time.monotonic() - due > 0.05
-        total += 1
-    print(late / total)
-asyncio.run(watch())
-"""
+# Of 999 timers in a thousand, in seconds. The first is what the loop's own thread did before it got
+# to one: a hash takes it 17 ms, a look at all garbage 100. The second is promised to be 0.05, but
+# also has what threads held the interpreter for while the machine ran somebody else.
+MOST_WORKED, MOST_HELD = 0.02, 0.1
 
 
-async def test_fifty_of_each_at_once_leave_the_loop_free(make_settings: MakeSettings) -> None:
+async def test_fifty_of_each_at_once_leave_the_loop_free(
+    make_settings: MakeSettings, tmp_path: Path
+) -> None:
     # Dear things only as many as the service takes in at once; all else is answered 429 or 503.
-    async with producing(
-        make_settings(), RUN_JOBS="inline", MAX_FILES_PER_ITEM="1000"
-    ) as production:
-        limits = httpx.Limits(max_connections=200)
-        async with httpx.AsyncClient(base_url=production.url, timeout=60, limits=limits) as client:
-            tokens = await new_user(client)
-            item = await create_item(client, tokens)
-            operations = [
-                {"op": "create", "item": {"name": f"Item {n}", "price": 1}} for n in range(1000)
-            ]
-            for _ in range(5):
-                await client.post(
-                    "/api/v1/items/bulk", json={"operations": operations}, headers=tokens.headers
-                )
-            late_before, total_before = await lateness(production)
-            control = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-c", CONTROL, str(SECONDS)), stdout=subprocess.PIPE
+    async with (
+        producing(
+            make_settings(),
+            app="tests.faults.probed:app",
+            RUN_JOBS="inline",
+            MAX_FILES_PER_ITEM="1000",
+            PROBE_FOLDER=str(tmp_path),
+        ) as production,
+        httpx.AsyncClient(
+            base_url=production.url, timeout=60, limits=httpx.Limits(max_connections=200)
+        ) as client,
+    ):
+        tokens = await new_user(client)
+        item = await create_item(client, tokens)
+        operations = [
+            {"op": "create", "item": {"name": f"Item {n}", "price": 1}} for n in range(1000)
+        ]
+        for _ in range(5):
+            await client.post(
+                "/api/v1/items/bulk", json={"operations": operations}, headers=tokens.headers
             )
-            statuses = await burden(client, tokens, item["id"])
-            late, total = await lateness(production)
-        of_anybody = float((await control.communicate())[0])
-    share = (late - late_before) / (total - total_before)
-    sys.stdout.write(f"late: {share:.3f} of the service's timers, {of_anybody:.3f} of the control")
+        began = time.monotonic()
+        statuses = await burden(client, tokens, item["id"])
+        ended = time.monotonic()
+    timers = timers_of(tmp_path, after=began, before=ended)
+    late, held, worked = (
+        quantile(getattr(timer, name) for timer in timers) for name in ("late", "held", "worked")
+    )
+    sys.stdout.write(f"p99.9 of {len(timers)}: {late=:.3f} {held=:.3f} {worked=:.3f} s")
     assert statuses <= {200, 201, 429, 503}
     assert {200, 201} <= statuses
-    # One in a thousand was promised, of a machine at rest; its own threads take CPU here too.
-    assert share <= 0.3 + 2 * of_anybody
+    assert len(timers) > 1000
+    assert worked <= MOST_WORKED
+    assert held <= MOST_HELD
 
 
 async def burden(client: httpx.AsyncClient, tokens: Tokens, item_id: int) -> set[int]:
@@ -84,17 +83,3 @@ async def burden(client: httpx.AsyncClient, tokens: Tokens, item_id: int) -> set
 
     await asyncio.gather(*(repeat(number % 3) for number in range(3 * AT_ONCE)))
     return statuses
-
-
-async def lateness(production: Production) -> tuple[float, float]:
-    """Return how many of the loops' timers came later than 50 ms, and how many there were."""
-    async with production.client() as client:
-        text = (await client.get("/metrics")).text
-
-    def bucket(bound: str) -> float:
-        name = re.escape(f'event_loop_lag_seconds_bucket{{le="{bound}"}}')
-        found = re.search(rf"^{name} (\S+)", text, re.MULTILINE)
-        assert found, bound
-        return float(found[1])
-
-    return bucket("+Inf") - bucket(LATE), bucket("+Inf")

@@ -67,7 +67,7 @@ async def test_very_many_parts_or_headers_are_over_at_once(
 async def status_of_headers(port: int, count: int) -> int:
     """Return what is answered to a request with so many header fields."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    fields = "".join(f"X-{number}: {number}\r\n" for number in range(count))
+    fields = "X:1\r\n" * count  # together less than what a head may have in bytes
     async with within(LONGEST):
         writer.write(f"GET /api/v1/items HTTP/1.1\r\nHost: x\r\n{fields}\r\n".encode())
         line = await reader.readline()
