@@ -21,7 +21,6 @@ def serve(settings: Settings) -> int:
 
     from app import server
     from app.commands.accounts import first_admin
-    from app.http_protocol import HttpProtocol
 
     # The output of a production is kept, and no password belongs there.
     password = None if settings.is_production else asyncio.run(first_admin(settings))
@@ -30,7 +29,6 @@ def serve(settings: Settings) -> int:
         "app.main:app",
         host=settings.host,
         port=settings.port,
-        http=HttpProtocol,
         workers=1,  # else Uvicorn would read WEB_CONCURRENCY, which is Gunicorn's
         ws_ping_interval=settings.websocket_ping_seconds,
         timeout_graceful_shutdown=10,
