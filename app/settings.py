@@ -260,7 +260,7 @@ class Settings(BaseSettings):
         "3/hour;10/day", description="Mails of one kind to one e-mail address, whoever asks."
     )
     max_requests_at_once: int = Field(
-        128, ge=1, description="Requests that a process works on at once; to more it answers 503."
+        200, ge=1, description="Requests that a process works on at once; to more it answers 503."
     )
     max_body_bytes: int = Field(
         2 * 1024 * 1024, ge=1024, description="Largest request body outside uploads, in bytes."

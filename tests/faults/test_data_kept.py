@@ -139,14 +139,14 @@ async def test_clients_that_hang_up_leave_nothing_behind(production: Production)
 
         for start in range(0, 500, 50):
             await asyncio.gather(*(hang_up(number) for number in range(start, start + 50)))
-        await create_item(client, tokens)
         async with asyncio.timeout(PATIENCE):
             while await _connections_in_use(client):
                 await asyncio.sleep(0.05)
+        await create_item(client, tokens)
 
 
 async def _connections_in_use(client: httpx.AsyncClient) -> float:
-    text = (await client.get("/metrics")).text
+    text = (await client.get("/metrics")).raise_for_status().text
     return sum(map(float, re.findall(r"^db_pool_in_use(?:\{.*?\})? (\S+)", text, re.MULTILINE)))
 
 
