@@ -19,8 +19,9 @@ DEADLINE = PATIENCE
 class Socket:
     """A WebSocket that speaks JSON and never waits for ever."""
 
-    def __init__(self, connection: ClientConnection) -> None:
+    def __init__(self, connection: ClientConnection, user_id: int | None = None) -> None:
         self.raw = connection
+        self._user_id = user_id
 
     async def send(self, **message: Any) -> None:
         await self.raw.send(json.dumps(message))
@@ -36,6 +37,15 @@ class Socket:
             message = await self.receive()
             if message["type"] == kind:
                 return message
+
+    async def join(self, room: str) -> int:
+        """Enter a room; return the count that was told with it, past what is told of others."""
+        await self.send(action="subscribe", channel=room)
+        await self.until("subscribed")
+        while True:
+            told = await self.until("presence")
+            if told["user_id"] == self._user_id:
+                return int(told["count"])
 
     async def until_event(self) -> dict[str, Any]:
         """Return the next event, as streams have it."""
@@ -68,7 +78,7 @@ async def socket(
     async with connect(
         f"{server.ws_url}/ws{query}", additional_headers=headers, max_size=None, **options
     ) as raw:
-        yield Socket(raw)
+        yield Socket(raw, tokens.account.id if tokens else None)
 
 
 @asynccontextmanager

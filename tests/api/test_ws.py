@@ -381,10 +381,8 @@ async def test_everything_reaches_every_worker(make_app: MakeApp, client: AsyncC
         item = await create_item(client, one)
         for live in (first, second):
             assert (await live.until("event"))["event"]["data"]["id"] == item["id"]
-        await first.send(action="subscribe", channel=room)
-        await first.until("subscribed")
-        await second.send(action="subscribe", channel=room)
-        assert (await second.until("presence"))["count"] == 2
+        assert await first.join(room) == 1
+        assert await second.join(room) == 2
         await second.send(action="publish", channel=room, data="hello")
         assert (await first.until("message"))["data"] == "hello"
         await first.send(action="direct", to=other.account.id, data="psst")
