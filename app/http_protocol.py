@@ -7,7 +7,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from app.context import PATH_SAFE
 from app.errors import BadRequest, DomainError, HeadersTooLarge, UriTooLong
-from app.problem_details import API_CSP, MEDIA_TYPE, SAFE_HEADERS, problem_of
+from app.problem_details import API_CSP, MEDIA_TYPE, SAFE_HEADERS, encoded, problem
 
 MAX_HEAD_BYTES = 2 * 1024 * 1024  # as much as a body; nginx in front stops at 32 KiB
 _MAX_URL_BYTES = 65_535  # what httptools can take apart
@@ -80,7 +80,16 @@ class HttpProtocol(HttpToolsProtocol):
             error = HeadersTooLarge(f"A head may have at most {MAX_HEAD_BYTES} bytes")
         path = self.url.partition(b"?")[0] if len(self.url) <= _MAX_URL_BYTES else b""
         request_id = secrets.token_hex(16)
-        body = problem_of(error, instance=quote(path, safe=PATH_SAFE), request_id=request_id)
+        body = encoded(
+            problem(
+                error.status,
+                error.error_code,
+                error.title,
+                error.detail,
+                instance=quote(path, safe=PATH_SAFE),
+                request_id=request_id,
+            )
+        )
         headers = (
             (b"content-type", MEDIA_TYPE.encode()),
             (b"content-length", b"%d" % len(body)),

@@ -4,8 +4,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from app.errors import DomainError
-
 MEDIA_TYPE = "application/problem+json"
 API_CSP = b"default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 SAFE_HEADERS = (
@@ -18,23 +16,29 @@ SAFE_HEADERS = (
 )
 
 
-def problem_of(error: DomainError, *, instance: str, request_id: str | None) -> bytes:
-    """Return the body that tells a client of a domain error."""
-    return problem_body(
-        {
-            "title": error.title,
-            "status": error.status,
-            "detail": error.detail,
-            "instance": instance,
-            "error_code": error.error_code,
-            "request_id": request_id,
-            **error.extra,
-        }
-    )
+def problem(
+    status: int,
+    error_code: str,
+    title: str,
+    detail: str,
+    *,
+    instance: str,
+    request_id: str | None,
+    **extra: Any,
+) -> dict[str, Any]:
+    """Return the members of a problem, in the order that people read them."""
+    return {
+        "type": f"urn:kingpost:error:{error_code.lower().replace('_', '-')}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "instance": instance,
+        "error_code": error_code,
+        "request_id": request_id,
+        **extra,
+    }
 
 
-def problem_body(members: Mapping[str, Any]) -> bytes:
-    """Return a problem's members as JSON, with the `type` that goes with its code."""
-    name = members["error_code"].lower().replace("_", "-")
-    # ASCII: what a client sent may stand in the path, lone surrogates included.
-    return json.dumps({"type": f"urn:kingpost:error:{name}", **members}, ensure_ascii=True).encode()
+def encoded(members: Mapping[str, Any]) -> bytes:
+    """Return a problem as JSON, in ASCII: a path that a client sent may hold lone surrogates."""
+    return json.dumps(members, ensure_ascii=True).encode()

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import DomainError, NotFound, Unavailable, Unprocessable
 from app.middleware.request_context import context_of
-from app.problem_details import MEDIA_TYPE, problem_body
+from app.problem_details import MEDIA_TYPE, encoded, problem
 from app.schemas.validation import field_errors
 
 logger = logging.getLogger("kingpost.errors")
@@ -156,13 +156,13 @@ def _problem(
     context = context_of(scope)
     if context:
         context.error_code = error_code
-    problem = {
-        "title": title,
-        "status": status,
-        "detail": detail,
-        "instance": context.path if context else scope.get("path", ""),
-        "error_code": error_code,
-        "request_id": context.request_id if context else None,
+    members = problem(
+        status,
+        error_code,
+        title,
+        detail,
+        instance=context.path if context else scope.get("path", ""),
+        request_id=context.request_id if context else None,
         **(extra or {}),
-    }
-    return Response(problem_body(problem), status, dict(headers or {}), MEDIA_TYPE)
+    )
+    return Response(encoded(members), status, dict(headers or {}), MEDIA_TYPE)

@@ -5,6 +5,7 @@ from typing import Any
 
 from app import errors
 from app.errors import DomainError
+from app.problem_details import problem
 from app.schemas.problems import problems
 
 _DEPTH = 8  # of models within models; one may hold itself
@@ -109,16 +110,14 @@ def _operations(document: Any) -> Iterator[tuple[str, str, Any]]:
 
 
 def _problem(kind: type[DomainError]) -> dict[str, Any]:
-    code = kind.error_code
-    value = {
-        "type": f"urn:kingpost:error:{code.lower().replace('_', '-')}",
-        "title": kind.title,
-        "status": kind.status,
-        "detail": kind.title,
-        "instance": "/api/v1/items/42",
-        "error_code": code,
-        "request_id": "0192f0c1a2b34c5d8e9f",
-    }
+    value = problem(
+        kind.status,
+        kind.error_code,
+        kind.title,
+        kind.title,
+        instance="/api/v1/items/42",
+        request_id="0192f0c1a2b34c5d8e9f",
+    )
     if kind is errors.Unprocessable:
         message = "Input should be greater than 0"
         value["errors"] = [{"field": "price", "message": message, "type": "greater_than"}]

@@ -134,3 +134,20 @@ async def eventually(condition: Callable[[], bool], *, within: float = PATIENCE)
     async with asyncio.timeout(within):
         while not condition():
             await asyncio.sleep(0.005)
+
+
+@contextmanager
+def busy_loop() -> Iterator[None]:
+    """Hold up each round of the loop for 15 ms."""
+    loop, is_over = asyncio.get_running_loop(), False
+
+    def hold_up() -> None:
+        time.sleep(0.015)
+        if not is_over:
+            loop.call_soon(hold_up)
+
+    loop.call_soon(hold_up)
+    try:
+        yield
+    finally:
+        is_over = True

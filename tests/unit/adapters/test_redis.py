@@ -9,7 +9,7 @@ from app.adapters.redis import Breaker, Deadline, RedisAway, RedisLink, open_red
 from app.settings import Settings
 from tests.patience import PATIENCE
 
-from .conftest import MARGIN, ROUNDS, TIMEOUT, RedisServer, impatient
+from .conftest import MARGIN, ROUNDS, TIMEOUT, RedisServer, busy_loop, impatient
 
 
 class Clock:
@@ -159,18 +159,8 @@ async def test_more_callers_than_connections_wait_for_one(redis_server: RedisSer
 
 async def test_connecting_is_not_blamed_for_a_busy_loop(redis_server: RedisServer) -> None:
     link = RedisLink(redis_server.url, timeout=0.02)
-
-    loop = asyncio.get_running_loop()
-    busy = True
-
-    def hold_up_each_round() -> None:
-        time.sleep(0.015)
-        if busy:
-            loop.call_soon(hold_up_each_round)
-
-    loop.call_soon(hold_up_each_round)
-    assert await link.run(lambda client: client.incr("kingpost:n")) == 1
-    busy = False
+    with busy_loop():
+        assert await link.run(lambda client: client.incr("kingpost:n")) == 1
     await link.close()
 
 

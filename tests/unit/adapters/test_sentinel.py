@@ -24,7 +24,7 @@ from app.adapters.sentinel import (
 from app.redis_url import Address, sentinel_url
 from tests.sentinels import SERVICE, Watched, watched_redis
 
-from .conftest import TIMEOUT, RedisServer, eventually
+from .conftest import TIMEOUT, RedisServer, busy_loop, eventually
 from .test_pubsub import running
 
 BACK_WITHIN = 20.0  # seconds; two or three of a machine at rest
@@ -214,17 +214,8 @@ def test_the_latest_election_counts() -> None:
 
 async def test_connecting_by_sentinels_is_not_blamed_for_a_busy_loop(watched: Watched) -> None:
     link = RedisLink(watched.url, timeout=0.02)
-    loop = asyncio.get_running_loop()
-    busy = True
-
-    def hold_up_each_round() -> None:
-        time.sleep(0.015)
-        if busy:
-            loop.call_soon(hold_up_each_round)
-
-    loop.call_soon(hold_up_each_round)
     try:
-        assert await link.run(lambda client: client.incr("kingpost:busy")) >= 1
+        with busy_loop():
+            assert await link.run(lambda client: client.incr("kingpost:busy")) >= 1
     finally:
-        busy = False
         await link.close()
