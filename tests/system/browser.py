@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from playwright.async_api import (
     Browser,
@@ -28,6 +28,7 @@ from tests.services import free_port
 
 _PATIENCE = 15_000  # milliseconds; of a busy machine
 expect.set_options(timeout=_PATIENCE)
+_LEFT = "closed before the connection is established"  # a page was left while its socket connected
 _ROOT = Path(__file__).resolve().parents[2]
 _PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 _FLAGS = [
@@ -72,14 +73,19 @@ class Watched:
 
 
 @asynccontextmanager
-async def watched_page(browser: Browser, origin: str, **options: Any) -> AsyncIterator[Watched]:
-    """Open a page in a context of its own, and note its errors and foreign requests."""
+async def watched_page(
+    browser: Browser, origin: str, *, at: str = "/", **options: Any
+) -> AsyncIterator[Watched]:
+    """Open a page in a context of its own; fail if errors or foreign requests are left at the end.
+
+    A test forgives those that it provokes.
+    """
     context = await browser.new_context(base_url=origin, **options)
     page = await context.new_page()
     watched = Watched(page)
 
     def on_console(message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning"):
+        if message.type in ("error", "warning") and _LEFT not in message.text:
             watched.errors.append(f"{message.type}: {message.text}")
 
     def on_request(request: Request) -> None:
@@ -91,13 +97,15 @@ async def watched_page(browser: Browser, origin: str, **options: Any) -> AsyncIt
     page.on("request", on_request)
     page.set_default_timeout(_PATIENCE)
     try:
+        await page.goto(at)
         yield watched
+        assert watched.errors == [], watched.errors
     finally:
         await context.close()
 
 
 class Service:
-    """`kingpost serve` with an embedded database in a folder of its own."""
+    """`kingpost serve` with an embedded database in a folder of its own; runs inside a `with`."""
 
     def __init__(self, folder: Path, **settings: str) -> None:
         self.folder = folder
@@ -105,6 +113,13 @@ class Service:
         self.origin = f"http://127.0.0.1:{self._port}"
         self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     @property
     def _environment(self) -> dict[str, str]:

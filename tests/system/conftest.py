@@ -11,10 +11,8 @@ from tests.system.browser import Service, chromium
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """The service as `make run` starts it; who needs settings has a fixture of their own."""
-    service = Service(tmp_path_factory.mktemp("console"))
-    service.start()
-    yield service
-    service.stop()
+    with Service(tmp_path_factory.mktemp("console")) as service:
+        yield service
 
 
 @pytest.fixture(scope="module")

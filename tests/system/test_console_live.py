@@ -6,9 +6,7 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from tests.system.browser import Service, watched_page
-from tests.system.test_console import create, is_live, sign_up
-from tests.system.test_console_account import sign_in
-from tests.system.test_console_work import go
+from tests.system.console import create, go, is_live, is_signed_in, sign_in, sign_up
 
 pytestmark = pytest.mark.system
 
@@ -22,20 +20,15 @@ async def names(page: Page) -> list[str]:
 async def test_what_was_committed_while_a_page_was_away_comes_once_it_is_back(
     browser: Browser, tmp_path: Path
 ) -> None:
-    service = Service(tmp_path)
-    service.start()
-    try:
+    with Service(tmp_path) as service:
         async with (
             watched_page(browser, service.origin) as here,
             watched_page(browser, service.origin) as away,
             watched_page(browser, service.origin) as stranger,
         ):
-            await here.page.goto("/")
             await sign_up(here.page, "margaret")
-            for each in (away, stranger):
-                await each.page.goto("/")
             await sign_in(away.page, "margaret")
-            await expect(away.page.locator("#who")).to_have_text("margaret")
+            await is_signed_in(away.page, "margaret")
             await is_live(away.page)
             await create(here.page, "Before")
             for each in (away, stranger):
@@ -58,20 +51,14 @@ async def test_what_was_committed_while_a_page_was_away_comes_once_it_is_back(
                 assert await names(each.page) == ["Second", "First", "Before"]
             for each in (here, away, stranger):
                 each.forgive(*RESTART, "ERR_INTERNET_DISCONNECTED", "ERR_NETWORK_CHANGED")
-            assert [here.errors, away.errors, stranger.errors] == [[], [], []]
-    finally:
-        service.stop()
 
 
 async def test_a_form_that_is_sent_while_the_service_is_away_keeps_its_text(
     browser: Browser, tmp_path: Path
 ) -> None:
-    service = Service(tmp_path)
-    service.start()
-    try:
+    with Service(tmp_path) as service:
         async with watched_page(browser, service.origin) as watched:
             page = watched.page
-            await page.goto("/")
             await sign_up(page, "ida")
             await page.get_by_role("button", name="New item").click()
             await page.locator("#editor-name").fill("Patient chair")
@@ -86,20 +73,14 @@ async def test_a_form_that_is_sent_while_the_service_is_away_keeps_its_text(
             await expect(page.locator("#editor")).to_be_hidden()
             await expect(page.locator(".item", has_text="Patient chair")).to_have_count(1)
             watched.forgive(*RESTART)
-            assert watched.errors == []
-    finally:
-        service.stop()
 
 
 async def test_a_catalogue_that_could_not_be_loaded_is_loaded_when_the_service_is_back(
     browser: Browser, tmp_path: Path
 ) -> None:
-    service = Service(tmp_path)
-    service.start()
-    try:
+    with Service(tmp_path) as service:
         async with watched_page(browser, service.origin) as watched:
             page = watched.page
-            await page.goto("/")
             await sign_up(page, "lise")
             await create(page, "Only one")
             service.stop()
@@ -110,9 +91,6 @@ async def test_a_catalogue_that_could_not_be_loaded_is_loaded_when_the_service_i
             await expect(page.get_by_text("The service cannot be reached.")).to_be_hidden()
             await expect(page.locator(".item")).to_have_count(1)
             watched.forgive(*RESTART)
-            assert watched.errors == []
-    finally:
-        service.stop()
 
 
 async def test_a_list_that_could_not_be_loaded_is_tried_again_by_hand(
@@ -120,7 +98,6 @@ async def test_a_list_that_could_not_be_loaded_is_tried_again_by_hand(
 ) -> None:
     async with watched_page(browser, service.origin) as watched:
         page = watched.page
-        await page.goto("/")
         await sign_up(page, "ruth")
         await page.route("**/api/v2/jobs?*", lambda route: route.abort())
         await go(page, "Jobs")
@@ -129,4 +106,3 @@ async def test_a_list_that_could_not_be_loaded_is_tried_again_by_hand(
         await page.get_by_role("button", name="Try again").click()
         await expect(page.get_by_text("No jobs.")).to_be_visible()
         watched.forgive("ERR_FAILED")
-        assert watched.errors == []

@@ -1,20 +1,14 @@
 """What the console keeps of a session, in a real Chromium: nothing within reach of a script."""
 
 import pytest
-from playwright.async_api import Browser, BrowserContext, Page, expect
+from playwright.async_api import Browser, expect
 
 from tests.system.browser import Service, watched_page
-from tests.system.test_console import sign_up
+from tests.system.console import another_tab, is_signed_in, sign_out, sign_up
 
 pytestmark = pytest.mark.system
 
 IN_REACH = "JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie])"
-
-
-async def another_tab(context: BrowserContext) -> Page:
-    page = await context.new_page()
-    await page.goto("/")
-    return page
 
 
 async def test_no_script_can_read_what_keeps_somebody_signed_in(
@@ -22,7 +16,6 @@ async def test_no_script_can_read_what_keeps_somebody_signed_in(
 ) -> None:
     async with watched_page(browser, service.origin) as watched:
         page = watched.page
-        await page.goto("/")
         await sign_up(page, "hedy")
         (cookie,) = await page.context.cookies()
         assert (cookie["name"], cookie["path"]) == ("kingpost_refresh", "/api")
@@ -33,26 +26,23 @@ async def test_no_script_can_read_what_keeps_somebody_signed_in(
         assert "eyJ" not in reach  # how every JWT begins
         async with page.expect_response("**/auth/refresh"):  # the name is there before it
             await page.reload()
-        await expect(page.locator("#who")).to_have_text("hedy")
+        await is_signed_in(page, "hedy")
         (renewed,) = await page.context.cookies()
         assert renewed["value"] != cookie["value"]
-        assert watched.errors == []
 
 
 async def test_tabs_follow_one_another(browser: Browser, service: Service) -> None:
     async with watched_page(browser, service.origin) as watched:
         first = watched.page
-        await first.goto("/")
         await sign_up(first, "mary")
-        second = await another_tab(first.context)
-        await expect(second.locator("#who")).to_have_text("mary")
-        await second.get_by_role("button", name="Sign out").click()
+        second = await another_tab(first)
+        await is_signed_in(second, "mary")
+        await sign_out(second)
         await expect(first.get_by_role("button", name="Sign in")).to_be_visible()
         assert await first.context.cookies() == []
         await sign_up(first, "wells")
-        await expect(second.locator("#who")).to_have_text("wells")
+        await is_signed_in(second, "wells")
         watched.forgive("status of 422")  # a tab's socket may learn of it first, and ask again
-        assert watched.errors == []
 
 
 async def test_another_sites_page_can_neither_use_nor_spend_it(
@@ -62,7 +52,6 @@ async def test_another_sites_page_can_neither_use_nor_spend_it(
     evil = service.origin.replace("127.0.0.1", "localhost")
     async with watched_page(browser, service.origin) as watched:
         page = watched.page
-        await page.goto("/")
         await sign_up(page, "evelyn")
         before = await page.context.cookies()
         other = await page.context.new_page()
@@ -86,4 +75,4 @@ async def test_another_sites_page_can_neither_use_nor_spend_it(
         assert "access_token" not in await other.content()
         assert await page.context.cookies() == before
         await page.reload()
-        await expect(page.locator("#who")).to_have_text("evelyn")
+        await is_signed_in(page, "evelyn")
