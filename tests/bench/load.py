@@ -3,7 +3,6 @@
 import asyncio
 import json
 import secrets
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -11,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import count, cycle
 from typing import Any
+
+from tests.apart import Apart
 
 UNIQUE = "{unique}"
 """Stands in a request for what no other request has; a key used twice would only be a replay."""
@@ -38,29 +39,17 @@ class Generator:
     def __init__(
         self, port: int, requests: Sequence[bytes], *, seconds: float, connections: int
     ) -> None:
-        order = {
-            "port": port,
-            "requests": [request.decode() for request in requests],
-            "seconds": seconds,
-            "connections": connections,
-        }
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.bench.load"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
+        self._process = Apart(
+            __name__,
+            port=port,
+            requests=[request.decode() for request in requests],
+            seconds=seconds,
+            connections=connections,
         )
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(order))
-        self._process.stdin.close()
 
     def outcome(self) -> Outcome:
         """Wait for the end of the round."""
-        assert self._process.stdout is not None
-        text = self._process.stdout.read()
-        if self._process.wait() != 0:
-            raise RuntimeError("the load generator failed")
-        return Outcome(**json.loads(text))
+        return Outcome(**self._process.answer())
 
 
 async def _run(order: dict[str, Any]) -> Outcome:

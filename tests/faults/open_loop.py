@@ -6,7 +6,6 @@ waits for a free connection is not forgotten.
 
 import asyncio
 import json
-import subprocess
 import sys
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,8 @@ from itertools import cycle
 from typing import Any
 
 import uvloop
+
+from tests.apart import Apart
 
 _TICK = 0.002
 _CONNECTIONS = 1000
@@ -45,29 +46,17 @@ class OpenLoop:
     def __init__(
         self, port: int, requests: Sequence[bytes], *, per_second: float, seconds: float
     ) -> None:
-        order = {
-            "port": port,
-            "requests": [request.decode() for request in requests],
-            "per_second": per_second,
-            "seconds": seconds,
-        }
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.open_loop"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
+        self._process = Apart(
+            __name__,
+            port=port,
+            requests=[request.decode() for request in requests],
+            per_second=per_second,
+            seconds=seconds,
         )
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(order))
-        self._process.stdin.close()
 
     def outcome(self) -> Outcome:
         """Wait for the end of the load."""
-        assert self._process.stdout is not None
-        text = self._process.stdout.read()
-        if self._process.wait() != 0:
-            raise RuntimeError("the load failed")
-        return Outcome(**json.loads(text))
+        return Outcome(**self._process.answer())
 
 
 class _Load:
