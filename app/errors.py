@@ -315,14 +315,8 @@ class RateLimited(DomainError):
 
     status, error_code, title = 429, "RATE_LIMITED", "Too many requests"
 
-    def __init__(
-        self,
-        detail: str | None = None,
-        *,
-        retry_after: int,
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        super().__init__(detail, headers={**(headers or {}), "Retry-After": str(retry_after)})
+    def __init__(self, detail: str | None = None, *, retry_after: int) -> None:
+        super().__init__(detail, headers={"Retry-After": str(retry_after)})
 
 
 class AccountLocked(RateLimited):

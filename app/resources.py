@@ -108,7 +108,7 @@ class Resources:
 
 @asynccontextmanager
 async def open_resources(
-    settings: Settings, metrics: Metrics, tracing: Tracing | None = None
+    settings: Settings, metrics: Metrics, tracing: Tracing | None
 ) -> AsyncIterator[Resources]:
     """Open everything, run what runs beside the requests, and close it all in reverse."""
     async with AsyncExitStack() as stack:
@@ -144,13 +144,13 @@ def describe(resources: Resources) -> dict[str, str]:
     }
 
 
-def secrets_of(settings: Settings) -> tuple[bytes, bytes | None]:
-    """Return the current and the previous secret; in development one is made where none is set."""
-    current, previous = settings.secret_key, settings.secret_key_previous
-    text = (
-        current.get_secret_value() if current else development_secret(settings.data_dir / "secrets")
-    )
-    return text.encode(), previous.get_secret_value().encode() if previous else None
+def secrets_of(settings: Settings) -> list[bytes]:
+    """Return the secret, and the one beside it; in development one is made where none is set."""
+    given = [settings.secret_key, settings.secret_key_previous]
+    known = [each.get_secret_value() for each in given if each]
+    if settings.secret_key is None:
+        known.insert(0, development_secret(settings.data_dir / "secrets"))
+    return [each.encode() for each in known]
 
 
 def open_keys(settings: Settings, of_secrets: Sequence[SigningKey]) -> KeyRing:
@@ -171,15 +171,10 @@ def open_keys(settings: Settings, of_secrets: Sequence[SigningKey]) -> KeyRing:
     )
 
 
-def _keys_of_secrets(settings: Settings) -> list[SigningKey]:
-    secret, previous = secrets_of(settings)
-    return keys_of_secrets(secret, *([previous] if previous else []))
-
-
 async def _follow_keys(resources: Resources) -> None:
     folder = resources.settings.signing_keys_dir
     if folder is not None:
-        of_secrets = _keys_of_secrets(resources.settings)
+        of_secrets = keys_of_secrets(*secrets_of(resources.settings))
         on_change = resources.authenticator.forget_tokens
         await signing_keys.follow(folder, resources.keys, of_secrets, on_change)
 
@@ -190,8 +185,8 @@ def _build(
     if tracing:
         tracing.start()
         stack.push_async_callback(tracing.close)
-    secret, previous_secret = secrets_of(settings)
-    secrets_known = [secret, *([previous_secret] if previous_secret else [])]
+    secrets = secrets_of(settings)
+    secret = secrets[0]
     db = Database(settings, trace=tracing.statement if tracing else None)
     stack.push_async_callback(db.close)
     snapshots = Snapshots(settings, trace=tracing.statement if tracing else None)
@@ -215,7 +210,7 @@ def _build(
         concurrency=settings.password_hash_concurrency, max_waiting=settings.password_hash_queue
     )
     stack.callback(passwords.close)
-    keys = open_keys(settings, _keys_of_secrets(settings))
+    keys = open_keys(settings, keys_of_secrets(*secrets))
     tokens = TokenIssuer(
         keys,
         issuer=settings.token_issuer,
@@ -239,12 +234,12 @@ def _build(
     metrics.pool_limit.set(settings.database_pool_size)
     metrics.refresh_with(lambda: _read_pool(metrics, db))
     limiter = RateLimiter(redis, on_refusal=lambda name: metrics.rate_limited.labels(name).inc())
-    post = Post(Sealer(secrets_known, "mail"), limiter, _mails_to_one(settings))
+    post = Post(Sealer(secrets, "mail"), limiter, _mails_to_one(settings))
     forget_user = authenticator.forget_user
     sender = WebhookSender(is_allowed=_anywhere if settings.webhooks_allow_private else is_public)
     sender.trace = tracing.webhook if tracing else None
     stack.callback(sender.close)
-    webhook_secrets = WebhookSecrets(db, Sealer(secrets_known, "webhooks"))
+    webhook_secrets = WebhookSecrets(db, Sealer(secrets, "webhooks"))
     webhooks = Webhooks(db, sender, webhook_secrets, settings)
     turns = WebhookTurns(db, webhooks, webhook_secrets, sender, post, metrics, settings)
     webhook_loop = WebhookLoop(db, webhooks, turns)
@@ -269,8 +264,7 @@ def _build(
             db,
             tokens,
             authenticator,
-            secret=secret,
-            previous_secret=previous_secret,
+            secrets=secrets,
             idle_life=timedelta(days=settings.refresh_token_days),
             longest_life=timedelta(days=settings.session_days),
             on_open=Notices(post).of_sign_in,
@@ -278,7 +272,7 @@ def _build(
         second_factor=SecondFactor(
             db,
             secret,
-            Sealer(secrets_known, "totp"),
+            Sealer(secrets, "totp"),
             issuer=settings.second_factor_issuer,
             post=post,
             on_change=forget_user,
@@ -290,15 +284,14 @@ def _build(
             providers,
             authenticator,
             settings,
-            secret=secret,
-            previous_secret=previous_secret,
+            secrets,
         ),
-        cursors=CursorSigner(secret, previous_secret),
+        cursors=CursorSigner(secrets),
         keys=keys,
         tail=tail,
         hub=hub,
         files=Files(db, storage, settings),
-        links=LinkSigner(secret, previous_secret),
+        links=LinkSigner(secrets),
         webhooks=webhooks,
         webhook_secrets=webhook_secrets,
         webhook_loop=webhook_loop,

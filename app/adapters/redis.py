@@ -131,7 +131,7 @@ class RedisLink:
     quarter of the command's cost), so it must not be used outside `run`.
     """
 
-    def __init__(self, url: str, *, timeout: float, breaker: Breaker | None = None) -> None:
+    def __init__(self, url: str, *, timeout: float) -> None:
         retry = Retry(NoBackoff(), 0)  # a command may have been executed: never send it twice
         # lib_name, lib_version: without them two round trips less for each new connection.
         self.pool = open_pool(
@@ -148,7 +148,7 @@ class RedisLink:
         self.client: Redis = Redis.from_pool(self.pool)
         self.timeout = timeout
         self.trace: Callable[[Callable[..., object]], End | None] | None = None
-        self.breaker = breaker or Breaker()
+        self.breaker = Breaker()
 
     async def run(self, operation: Callable[[Redis], Awaitable[T]]) -> T:
         """Return what the operation returns, within the deadline.

@@ -80,7 +80,7 @@ def reset_second_factor(settings: Settings, login: str) -> int:
 
 async def _reset(settings: Settings, login: str) -> None:
     async with opened(settings) as db:
-        secret, _ = secrets_of(settings)
-        sealer = Sealer([secret], "totp")
-        factors = SecondFactor(db, secret, sealer, issuer=settings.second_factor_issuer)
+        known = secrets_of(settings)
+        sealer = Sealer(known, "totp")
+        factors = SecondFactor(db, known[0], sealer, issuer=settings.second_factor_issuer)
         await factors.reset(await factors.owner(login))

@@ -27,8 +27,8 @@ class Failed(Exception):
 class RetryAfter(Exception):
     """The other side has said when to come back, in seconds."""
 
-    def __init__(self, seconds: float, because: str = "asked to come back later") -> None:
-        super().__init__(because)
+    def __init__(self, seconds: float) -> None:
+        super().__init__("asked to come back later")
         self.seconds = seconds
 
 

@@ -1,7 +1,5 @@
 """The job of an import of items."""
 
-from typing import Any
-
 from app.jobs.definition import Failed, Lost, Outcome, Run, job
 from app.services.item_import import Importer, ImportStopped, Overtaken
 
@@ -12,13 +10,9 @@ _HOURS = 6  # an attempt that takes longer goes on in the next one, where it was
 async def import_items(run: Run) -> Outcome:
     """Import the file that came with the job."""
     resources = run.resources
-
-    async def report(share: float, counts: dict[str, Any]) -> None:
-        await run.progress(share, counts)
-
     importer = Importer(resources.db, resources.files.storage, resources.settings.max_json_depth)
     try:
-        return await importer.run(run.job_id, report)
+        return await importer.run(run.job_id, run.progress)
     except ImportStopped as stopped:
         raise Failed(str(stopped)) from stopped
     except Overtaken as overtaken:

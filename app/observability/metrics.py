@@ -2,7 +2,7 @@
 
 import os
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -131,11 +131,9 @@ def is_multiprocess() -> bool:
     return "PROMETHEUS_MULTIPROC_DIR" in os.environ
 
 
-def _gauge(
-    registry: CollectorRegistry, name: str, documentation: str, labels: Iterable[str] = ()
-) -> Gauge:
+def _gauge(registry: CollectorRegistry, name: str, documentation: str) -> Gauge:
     # livesum: the sum over the workers that live; a dead one's connections are gone.
-    return Gauge(name, documentation, labels, registry=registry, multiprocess_mode="livesum")
+    return Gauge(name, documentation, registry=registry, multiprocess_mode="livesum")
 
 
 def _latest(registry: CollectorRegistry, name: str, documentation: str) -> Gauge:

@@ -11,7 +11,7 @@ _OF_THE_BODY = {  # pydantic speaks of dictionaries
 }
 
 
-def field_errors(errors: Iterable[Mapping[str, Any]], prefix: str = "") -> list[dict[str, str]]:
+def field_errors(errors: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
     """Return `{field, message, type}` for each error, `field` as a dotted path.
 
     A leading `body` is left out, unless all of it is wrong; so is the place of a parameter, whose
@@ -26,11 +26,5 @@ def field_errors(errors: Iterable[Mapping[str, Any]], prefix: str = "") -> list[
             message = _OF_THE_BODY.get(kind, message)
         elif location and location[0] in _PLACES:
             location = location[1:]
-        found.append(
-            {
-                "field": ".".join([*([prefix] if prefix else []), *location]),
-                "message": message,
-                "type": kind,
-            }
-        )
+        found.append({"field": ".".join(location), "message": message, "type": kind})
     return found

@@ -1,6 +1,7 @@
 """Links that stand for a right of their own until they expire, and that only we can have made."""
 
 import hmac
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -20,8 +21,7 @@ class Right(StrEnum):
 class LinkSigner:
     """Signs what a link is for: a right, a thing, and the second at which it ends."""
 
-    def __init__(self, secret: bytes, previous_secret: bytes | None = None) -> None:
-        secrets = [secret, *([previous_secret] if previous_secret else [])]
+    def __init__(self, secrets: Sequence[bytes]) -> None:
         self._keys = [derive_key(each, "link") for each in secrets]
 
     def sign(

@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import json
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -40,9 +41,8 @@ class SignIn:
 class SignInSigner:
     """Begins sign-ins, and knows those that it began."""
 
-    def __init__(self, secret: bytes, previous: bytes | None) -> None:
-        known = [secret, *([previous] if previous else [])]
-        self._keys = [derive_key(each, "social-sign-in") for each in known]
+    def __init__(self, secrets: Sequence[bytes]) -> None:
+        self._keys = [derive_key(each, "social-sign-in") for each in secrets]
 
     def begin(
         self,

@@ -5,6 +5,7 @@ import binascii
 import hashlib
 import hmac
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from cryptography.hazmat.primitives import hashes
@@ -47,8 +48,7 @@ def decode_base64url(text: str) -> bytes:
 class CursorSigner:
     """Makes and reads opaque cursors, each tied to a scope: the list's filter and sort."""
 
-    def __init__(self, secret: bytes, previous_secret: bytes | None = None) -> None:
-        secrets = [secret, *([previous_secret] if previous_secret else [])]
+    def __init__(self, secrets: Sequence[bytes]) -> None:
         self._keys = [derive_key(each, "cursor") for each in secrets]
 
     def encode(self, payload: dict[str, Any], scope: str) -> str:

@@ -20,6 +20,7 @@ from app.security.signing import decode_base64url
 
 MAX_TOKEN = 4096  # characters; ours have about 500
 _LONGEST_LIFE = 86_400  # seconds
+_REMEMBERED = 10_000  # tokens
 _TYPE = "at+jwt"  # RFC 9068, section 2.1
 _USE = "access"
 _HEADER_FIELDS = frozenset({"alg", "kid", "typ"})  # so no jwk, jku, x5u or crit (RFC 8725, 3.10)
@@ -165,8 +166,7 @@ class TokenIssuer:
 class VerifiedTokens:
     """Remembers tokens that were verified, so that only the first use of each costs a signature."""
 
-    def __init__(self, max_tokens: int = 10_000) -> None:
-        self._max_tokens = max_tokens
+    def __init__(self) -> None:
         self._claims: OrderedDict[str, AccessClaims] = OrderedDict()
 
     def get(self, token: str, now: float) -> AccessClaims | None:
@@ -183,7 +183,7 @@ class VerifiedTokens:
     def put(self, token: str, claims: AccessClaims) -> None:
         """Remember a token; the one unused for longest makes room."""
         self._claims[token] = claims
-        if len(self._claims) > self._max_tokens:
+        if len(self._claims) > _REMEMBERED:
             self._claims.popitem(last=False)
 
     def clear(self) -> None:

@@ -65,8 +65,8 @@ class Authenticator:
         tokens: TokenIssuer,
         tail_is_fresh: Callable[[], bool],
         *,
-        on_key_use: Callable[[int], None] = lambda _: None,
-        admins_need_second_factor: bool = False,
+        on_key_use: Callable[[int], None],
+        admins_need_second_factor: bool,
     ) -> None:
         self._db = db
         self._admins_need_second_factor = admins_need_second_factor

@@ -3,7 +3,7 @@
 import hmac
 import ipaddress
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -49,17 +49,15 @@ class Sessions:
         tokens: TokenIssuer,
         authenticator: Authenticator,
         *,
-        secret: bytes,
-        previous_secret: bytes | None,
+        secrets: Sequence[bytes],
         idle_life: timedelta,
         longest_life: timedelta,
-        on_open: OnOpen | None = None,
+        on_open: OnOpen,
     ) -> None:
         self._db = db
         self._tokens = tokens
         self._authenticator = authenticator
-        secrets_known = [secret, *([previous_secret] if previous_secret else [])]
-        self._keys = [derive_key(each, "refresh-token") for each in secrets_known]
+        self._keys = [derive_key(each, "refresh-token") for each in secrets]
         self._idle_life = idle_life
         self._longest_life = longest_life
         self._on_open = on_open
@@ -173,8 +171,7 @@ class Sessions:
         return token.session_id, token.user_id
 
     async def _add(self, connection: Connection, user: User, device: Device) -> Session:
-        if self._on_open is not None:
-            await self._on_open(connection, user, device)
+        await self._on_open(connection, user, device)
         return await SessionRepository(connection).add(
             user_id=user.id,
             seed=secrets.token_urlsafe(32),

@@ -7,6 +7,7 @@ no browser is answered with tokens; a page gets a code of ours, worth nothing in
 
 import hmac
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -71,14 +72,12 @@ class SocialLogin:
         providers: Providers,
         authenticator: Authenticator,
         settings: Settings,
-        *,
-        secret: bytes,
-        previous_secret: bytes | None,
+        secrets: Sequence[bytes],
     ) -> None:
         self._db = db
         self._providers = providers
         self._authenticator = authenticator
-        self._signer = SignInSigner(secret, previous_secret)
+        self._signer = SignInSigner(secrets)
         self._origins = frozenset(filter(None, (*settings.cors_origins, settings.public_url)))
         self.identities = Identities(db, providers.names)
 

@@ -16,7 +16,7 @@ from app.security.signing import (
     encode_base64url,
 )
 
-SIGNER = CursorSigner(b"a secret of thirty-two bytes, or so")
+SIGNER = CursorSigner([b"a secret of thirty-two bytes, or so"])
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=3),
@@ -57,7 +57,7 @@ def test_any_text_is_a_cursor_or_refused(text: str) -> None:
 
 
 def test_a_cursor_of_another_secret_is_refused() -> None:
-    cursor = CursorSigner(b"another secret of thirty-two bytes").encode({"i": 1}, "items")
+    cursor = CursorSigner([b"another secret of thirty-two bytes"]).encode({"i": 1}, "items")
     with pytest.raises(InvalidCursor):
         SIGNER.decode(cursor, "items")
 
