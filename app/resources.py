@@ -18,7 +18,7 @@ from app.adapters.redis import RedisLink, open_redis
 from app.adapters.snapshots import Snapshots
 from app.adapters.storage import open_storage
 from app.adapters.webhooks import WebhookSender
-from app.ending import ended
+from app.concurrency.ending import ended
 from app.events.hub import Hub
 from app.events.invalidation import forget_changed
 from app.events.presence import Presence

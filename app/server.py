@@ -13,8 +13,8 @@ from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import State
 
+from app.concurrency.mailbox import Mailbox
 from app.http_protocol import HttpProtocol
-from app.mailbox import Mailbox
 
 MAX_MESSAGE = 64 * 1024  # bytes of a WebSocket message
 _ACCEPTED_A_TURN = 16  # each costs a tenth of a millisecond

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from app.adapters.id_tokens import Expected, UnknownKey, key_set, verified_claims
 from app.adapters.remembered import Remembered
 from app.errors import InvalidIdToken, NotFound, ProviderFailed, ProviderRefused
-from app.identity_providers import PRESETS, OAuthEndpoints, Preset, ProviderSettings
 from app.settings import Settings
+from app.settings.identity_providers import PRESETS, OAuthEndpoints, Preset, ProviderSettings
 
 if TYPE_CHECKING:  # 6 MB and 0.1 s that a service without providers does not need
     from joserfc.jwk import KeySet

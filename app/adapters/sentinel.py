@@ -27,7 +27,7 @@ from redis.exceptions import (
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from app.redis_url import Address, SentinelUrl, sentinel_url
+from app.settings.redis_url import Address, SentinelUrl, sentinel_url
 
 logger = logging.getLogger(__name__)
 

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from app.concurrency.mailbox import Mailbox
 from app.events.channels import may_receive
-from app.mailbox import Mailbox
 from app.models.events import Event
 from app.security.principal import Principal
 

@@ -14,7 +14,7 @@ from datetime import timedelta
 from functools import partial
 
 from app.clock import now
-from app.ending import ended
+from app.concurrency.ending import ended
 from app.errors import DomainError
 from app.jobs.definition import Cancelled, Failed, JobKind, Lost, RetryAfter, Run
 from app.jobs.registry import kinds

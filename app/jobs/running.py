@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
-from app.ending import ended
+from app.concurrency.ending import ended
 from app.jobs.queue import JobQueue, consume
 from app.jobs.runner import Runner
 from app.resources import Resources

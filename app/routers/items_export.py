@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from pydantic import Field
 from starlette.responses import Response
 
-from app.ahead import ahead
+from app.concurrency.ahead import ahead
 from app.dependencies.auth import OptionalUser
 from app.dependencies.items import ItemListQuery
 from app.dependencies.limits import caller_key, rate_limit

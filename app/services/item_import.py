@@ -13,8 +13,8 @@ from typing import Any
 
 from app.adapters.database import Connection, Database
 from app.adapters.storage import Storage
-from app.ahead import ahead
 from app.clock import now
+from app.concurrency.ahead import ahead
 from app.errors import NotFound
 from app.models.imports import Import
 from app.repositories.imports import ImportRepository, Settled

@@ -9,8 +9,8 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from app.identity_providers import PRESETS
 from app.settings import Settings
+from app.settings.identity_providers import PRESETS
 from tests.backends import Backend
 from tests.conftest import MakeClient, MakeSettings, _create_app
 from tests.live_server import running

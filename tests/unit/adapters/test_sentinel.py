@@ -21,7 +21,7 @@ from app.adapters.sentinel import (
     believed,
     open_pool,
 )
-from app.redis_url import Address, sentinel_url
+from app.settings.redis_url import Address, sentinel_url
 from tests.sentinels import SERVICE, Watched, watched_redis
 
 from .conftest import TIMEOUT, RedisServer, busy_loop, eventually

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from app.mailbox import Mailbox
+from app.concurrency.mailbox import Mailbox
 
 
 async def test_what_was_put_is_got_in_order() -> None:

@@ -7,7 +7,7 @@ from contextlib import aclosing
 import anyio
 import pytest
 
-from app.ahead import ahead
+from app.concurrency.ahead import ahead
 from tests.patience import PATIENCE
 
 

@@ -11,7 +11,7 @@ from app.adapters.limits import parse_limits
 from app.scaffolding.settings_reference import env_example, markdown_table
 from app.settings import Settings, refusals
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SECRET = "8f3kd02mvn47sla91xq5zbt6wjy0cuhe"
 GOOD: dict[str, Any] = {
     "environment": "production",

@@ -8,8 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from app.adapters.oidc import Providers
-from app.identity_providers import PRESETS
 from app.settings import Settings, refusals
+from app.settings.identity_providers import PRESETS
 
 SECRET = "GOCSPX-9f86d081884c7d659a2feaa0"
 CLIENT = {"client_id": "us", "client_secret": SECRET}

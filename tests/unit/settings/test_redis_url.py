@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.redis_url import sentinel_url
+from app.settings.redis_url import sentinel_url
 
 
 def test_all_of_it_is_read() -> None:

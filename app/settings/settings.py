@@ -1,19 +1,12 @@
-"""Every setting of the service, typed and documented; an unsafe production is refused by name.
+"""Every setting of the service, typed and documented."""
 
-Values come from the environment, then from files (`NAME_FILE=/path` for any setting, which is how
-Docker, Kubernetes and Vault mount secrets), then from `.env` in development. An empty variable is
-one that is not set: that is what Compose makes of `${NAME:-}`.
-"""
-
-import os
-from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, model_validator
 from pydantic.functional_validators import BeforeValidator
 from pydantic_settings import (
     BaseSettings,
@@ -22,8 +15,9 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from app.identity_providers import ProviderSettings, read_json
-from app.settings_rules import problems
+from app.settings.identity_providers import ProviderSettings, read_json
+from app.settings.rules import Unsafe, problems
+from app.settings.sources import CommaSeparated, FileSource
 
 
 class Environment(StrEnum):
@@ -40,24 +34,6 @@ class MailTls(StrEnum):
     STARTTLS = "starttls"
     TLS = "tls"
     NONE = "none"
-
-
-def _split(value: object) -> object:
-    """Read `a, b` as two entries, so that lists need no JSON in an environment variable."""
-    if isinstance(value, str):
-        return [part.strip() for part in value.split(",") if part.strip()]
-    return value
-
-
-CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
-
-
-class Unsafe(ValueError):
-    """Settings that do not go together, or not here; each problem names its setting."""
-
-    def __init__(self, problems: Sequence[str]) -> None:
-        super().__init__("; ".join(problems))
-        self.problems = tuple(problems)
 
 
 class Settings(BaseSettings):
@@ -378,7 +354,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Read arguments first, then the environment, then `*_FILE`, then `.env`."""
-        return init_settings, env_settings, _FileSource(settings_cls), dotenv_settings
+        return init_settings, env_settings, FileSource(settings_cls), dotenv_settings
 
     @model_validator(mode="after")
     def _refuse_unsafe(self) -> Self:
@@ -414,41 +390,3 @@ class Settings(BaseSettings):
     def is_production(self) -> bool:
         """True where unsafe settings are refused and operators' pages are guarded."""
         return self.environment is Environment.PRODUCTION
-
-
-def refusals(error: ValueError) -> list[str]:
-    """Return what is wrong with refused settings, a sentence each that names the variable."""
-    if not isinstance(error, ValidationError):
-        return [str(error)]
-    said: list[str] = []
-    for each in error.errors(include_url=False, include_input=False):
-        cause = each.get("ctx", {}).get("error")
-        if isinstance(cause, Unsafe):
-            said += cause.problems
-        else:
-            said.append(f"{str(each['loc'][0]).upper()}: {each['msg']}")
-    return said
-
-
-class _FileSource(PydanticBaseSettingsSource):
-    """`NAME_FILE=/run/secrets/x` gives NAME the file's content."""
-
-    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
-        variable = f"{field_name.upper()}_FILE"
-        path = os.environ.get(variable)
-        if not path:
-            return None, field_name, False
-        try:
-            return Path(path).read_text(encoding="utf-8").strip() or None, field_name, False
-        except OSError as error:
-            raise ValueError(f"{variable}: {path} cannot be read: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{variable}: {path} is not UTF-8 text") from error
-
-    def __call__(self) -> dict[str, Any]:
-        values = {}
-        for name, field in self.settings_cls.model_fields.items():
-            value, key, _ = self.get_field_value(field, name)
-            if value is not None:
-                values[key] = value
-        return values

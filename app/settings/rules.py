@@ -1,17 +1,17 @@
-"""What settings must hold: each by itself, together, and in production."""
+"""What settings must hold, each by itself, together and in production, and what is said if not."""
 
 import ipaddress
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
-from app.identity_providers import faults
-from app.redis_url import SCHEMES, sentinel_url
+from app.settings.identity_providers import faults
+from app.settings.redis_url import SCHEMES, sentinel_url
 
 if TYPE_CHECKING:
-    from app.settings import Settings
+    from app.settings.settings import Settings
 
 # A random secret of 48 letters has one of these by chance in fewer than one of 10 million cases.
 WELL_KNOWN_WORDS = ("secret", "changeme", "password", "kingpost", "development", "example")
@@ -27,12 +27,34 @@ _SQLITE = ("sqlite://", "sqlite+aiosqlite://")
 _REDIS = ("redis://", "rediss://", "unix://", *SCHEMES)
 
 
+class Unsafe(ValueError):
+    """Settings that do not go together, or not here; each problem names its setting."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = tuple(problems)
+
+
 def problems(settings: "Settings") -> list[str]:
     """Return what is wrong with settings, a sentence each that begins with the variable's name."""
     found = [*_wrong_values(settings), *_unsafe_together(settings)]
     if settings.is_production:
         found += _unsafe_in_production(settings)
     return found
+
+
+def refusals(error: ValueError) -> list[str]:
+    """Return what is wrong with refused settings, a sentence each that names the variable."""
+    if not isinstance(error, ValidationError):
+        return [str(error)]
+    said: list[str] = []
+    for each in error.errors(include_url=False, include_input=False):
+        cause = each.get("ctx", {}).get("error")
+        if isinstance(cause, Unsafe):
+            said += cause.problems
+        else:
+            said.append(f"{str(each['loc'][0]).upper()}: {each['msg']}")
+    return said
 
 
 def _wrong_values(settings: "Settings") -> Iterator[str]:
