@@ -5,7 +5,7 @@ from typing import Any
 from app.adapters.mail import Mail, MailRefused
 from app.jobs.definition import Failed, Run, job
 from app.mail.letters import Letter, render
-from app.repositories.sessions import SessionRepository
+from app.repositories.one_time_tokens import OneTimeTokenRepository
 from app.security.opaque import digest
 from app.services.post import ANSWER, SEND, Order
 
@@ -51,5 +51,5 @@ async def _is_worth_sending(run: Run, order: Order) -> bool:
     if token is None:
         return True
     async with run.resources.db.read() as connection:
-        found = await SessionRepository(connection).find_one_time_token(digest(token))
+        found = await OneTimeTokenRepository(connection).find(digest(token))
     return found is not None

@@ -1,6 +1,6 @@
-"""All SQL of sessions, and of the one-time tokens that stand for one."""
+"""All SQL of sessions."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from app.clock import now
 from app.events import outbox
 from app.events.outbox import EventDraft
 from app.models.events import Audience, EventKind
-from app.models.users import OneTimeToken, Session, one_time_tokens, sessions, users
+from app.models.users import Session, sessions, users
 from app.repositories.second_factor import has_second_factor
 
 _NOTED_EVERY = timedelta(minutes=1)
@@ -181,45 +181,10 @@ class SessionRepository:
         rows = await fetch(self._connection, _PLACES, {"user_id": user_id, "since": since})
         return [Place._make(row) for row in rows]
 
-    async def add_one_time_token(self, token: OneTimeToken) -> None:
-        """Keep the digest of a token that was handed out."""
-        await self._connection.execute(insert(one_time_tokens).values(token._asdict()))
-
-    async def spend_one_time_token(self, digest: str, purpose: str) -> OneTimeToken | None:
-        """Return a token that is good for this purpose, and end it; None where there is none."""
-        statement = (
-            delete(one_time_tokens)
-            .where(one_time_tokens.c.digest == digest, one_time_tokens.c.purpose == purpose)
-            .returning(*one_time_tokens.c)
-        )
-        row = (await self._connection.execute(statement)).first()
-        token = OneTimeToken._make(row) if row else None
-        return token if token and token.expires_at > now() else None
-
-    async def find_one_time_token(self, digest: str) -> OneTimeToken | None:
-        """Return a token whose time is not over, without ending it."""
-        statement = select(one_time_tokens).where(
-            one_time_tokens.c.digest == digest, one_time_tokens.c.expires_at > now()
-        )
-        row = (await self._connection.execute(statement)).first()
-        return OneTimeToken._make(row) if row else None
-
-    async def revoke_one_time_tokens(self, user_id: int, purposes: Iterable[str]) -> None:
-        """End what was handed out to a user for these purposes."""
-        statement = delete(one_time_tokens).where(
-            one_time_tokens.c.user_id == user_id, one_time_tokens.c.purpose.in_(list(purposes))
-        )
-        await self._connection.execute(statement)
-
     async def delete_unused_since(self, moment: datetime) -> int:
         """Forget sessions that have ended and were not used since a moment; return how many."""
         has_ended = or_(sessions.c.ended_at.is_not(None), sessions.c.expires_at < now())
         statement = delete(sessions).where(sessions.c.last_used_at < moment, has_ended)
-        return (await self._connection.execute(statement)).rowcount
-
-    async def delete_tokens_before(self, moment: datetime) -> int:
-        """Forget one-time tokens that ran out before a moment; return how many."""
-        statement = delete(one_time_tokens).where(one_time_tokens.c.expires_at < moment)
         return (await self._connection.execute(statement)).rowcount
 
 

@@ -8,7 +8,7 @@ from app.adapters.database import Connection
 from app.clock import now
 from app.errors import InvalidOneTimeToken
 from app.models.users import OneTimeToken, User
-from app.repositories.sessions import SessionRepository
+from app.repositories.one_time_tokens import OneTimeTokenRepository
 from app.repositories.users import UserRepository
 from app.security.opaque import digest, new_secret
 
@@ -37,13 +37,11 @@ async def issue(connection: Connection, user_id: int, purpose: Purpose) -> str:
 
     The caller holds the account: a token must not outlive a change of the address that it goes to.
     """
-    repository = SessionRepository(connection)
-    await repository.revoke_one_time_tokens(user_id, [purpose])
+    repository = OneTimeTokenRepository(connection)
+    await repository.revoke(user_id, [purpose])
     token = new_secret("kpm")
     expires_at = now() + LIVES[purpose]
-    await repository.add_one_time_token(
-        OneTimeToken(digest(token), purpose, user_id, None, expires_at)
-    )
+    await repository.add(OneTimeToken(digest(token), purpose, user_id, None, expires_at))
     return token
 
 
@@ -69,8 +67,8 @@ async def spend(connection: Connection, token: str, *purposes: Purpose) -> tuple
     found = await _find(connection, token, purposes)
     # The account first, as whoever issues a token does: so no two wait for each other.
     user = await UserRepository(connection).hold(found.user_id)
-    repository = SessionRepository(connection)
-    spent = await repository.spend_one_time_token(found.digest, found.purpose)
+    repository = OneTimeTokenRepository(connection)
+    spent = await repository.spend(found.digest, found.purpose)
     if user is None or spent is None:
         raise InvalidOneTimeToken
     return user, Purpose(spent.purpose)
@@ -80,11 +78,11 @@ async def revoke(
     connection: Connection, user_id: int, purposes: Iterable[Purpose] = tuple(Purpose)
 ) -> None:
     """End an account's tokens, all of them where no purposes are named."""
-    await SessionRepository(connection).revoke_one_time_tokens(user_id, purposes)
+    await OneTimeTokenRepository(connection).revoke(user_id, purposes)
 
 
 async def _find(connection: Connection, token: str, purposes: tuple[Purpose, ...]) -> OneTimeToken:
-    found = await SessionRepository(connection).find_one_time_token(digest(token))
+    found = await OneTimeTokenRepository(connection).find(digest(token))
     if found is None or found.purpose not in purposes:
         raise InvalidOneTimeToken
     return found

@@ -11,6 +11,7 @@ from app.repositories.idempotency import IdempotencyRepository
 from app.repositories.items import RESTORABLE_FOR, ItemRepository
 from app.repositories.jobs import JobRepository
 from app.repositories.login_failures import LoginFailureRepository
+from app.repositories.one_time_tokens import OneTimeTokenRepository
 from app.repositories.second_factor import SecondFactorRepository
 from app.repositories.sessions import SessionRepository
 from app.repositories.webhook_deliveries import WebhookDeliveryRepository
@@ -40,7 +41,8 @@ async def sweep(
     async with db.transaction() as connection:
         sessions = SessionRepository(connection)
         gone["sessions"] = await sessions.delete_unused_since(moment - _SESSIONS_KEPT_FOR)
-        gone["tokens"] = await sessions.delete_tokens_before(moment)
+        tokens = OneTimeTokenRepository(connection)
+        gone["tokens"] = await tokens.delete_before(moment)
         factors = SecondFactorRepository(connection)
         gone["tokens"] += await factors.delete_challenges_before(moment)
         gone["email_changes"] = await EmailChangeRepository(connection).delete_before(moment)

@@ -13,6 +13,7 @@ from app.errors import InvalidCredentials, InvalidToken, SecondFactorRequired, T
 from app.models.audit import AuditKind
 from app.models.users import OneTimeToken, Session, User
 from app.repositories.audit import Act, record
+from app.repositories.one_time_tokens import OneTimeTokenRepository
 from app.repositories.second_factor import SecondFactorRepository
 from app.repositories.sessions import SessionRepository
 from app.repositories.users import UserRepository
@@ -147,7 +148,7 @@ class Sessions:
         """Return a ticket that opens one WebSocket or event stream within 30 seconds."""
         ticket = new_secret("kpt")
         async with self._db.transaction() as connection:
-            await SessionRepository(connection).add_one_time_token(
+            await OneTimeTokenRepository(connection).add(
                 OneTimeToken(
                     digest(ticket),
                     "ws",
@@ -165,7 +166,7 @@ class Sessions:
             InvalidToken: there is no such ticket, or its time is over.
         """
         async with self._db.transaction() as connection:
-            token = await SessionRepository(connection).spend_one_time_token(digest(ticket), "ws")
+            token = await OneTimeTokenRepository(connection).spend(digest(ticket), "ws")
         if token is None or token.session_id is None:
             raise InvalidToken
         return token.session_id, token.user_id

@@ -23,7 +23,7 @@ from app.errors import (
 from app.models.identities import Identity
 from app.models.users import OneTimeToken, User
 from app.repositories.identities import IdentityRepository
-from app.repositories.sessions import SessionRepository
+from app.repositories.one_time_tokens import OneTimeTokenRepository
 from app.repositories.users import UserRepository
 from app.security.opaque import digest, new_secret
 from app.security.principal import Principal
@@ -153,7 +153,7 @@ class SocialLogin:
         """Return a code that a page exchanges for tokens, in the browser that signed in."""
         made = SignInCode(new_secret("kps"), secrets.token_urlsafe(32))
         async with self._db.transaction() as connection:
-            await SessionRepository(connection).add_one_time_token(
+            await OneTimeTokenRepository(connection).add(
                 OneTimeToken(_digest(made), _PURPOSE, user.id, None, now() + CODE_LIFE)
             )
         return made
@@ -166,9 +166,7 @@ class SocialLogin:
             AccountSuspended: the account may not be used.
         """
         async with self._db.transaction() as connection:
-            token = await SessionRepository(connection).spend_one_time_token(
-                _digest(given), _PURPOSE
-            )
+            token = await OneTimeTokenRepository(connection).spend(_digest(given), _PURPOSE)
             user = await UserRepository(connection).get(token.user_id) if token else None
         if user is None:
             raise SignInExpired
