@@ -61,7 +61,7 @@ async def change_email(
     A second request takes the first one's place.
     """
     accounts = resources.accounts
-    user = await accounts.prove_again(caller.user_id, body.password, device, field="password")
+    user = await accounts.prove_again(caller.user_id, body.password, device)
     await resources.addresses.change(user, body.email)
     return {"detail": "Both addresses get a mail, and the change waits for both."}
 

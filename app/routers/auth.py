@@ -180,8 +180,7 @@ async def change_password(
     summary="Get a ticket for a WebSocket",
     responses=problems(401, 429, 503),
 )
-async def issue_ticket(response: Response, caller: CurrentUser, resources: CurrentResources) -> Any:
+async def issue_ticket(caller: CurrentUser, resources: CurrentResources) -> Any:
     """Issue a one-time ticket for browsers, which cannot send headers on a WebSocket."""
-    response.headers["Cache-Control"] = "no-store"
     ticket = await resources.sessions.issue_ticket(caller)
     return {"ticket": ticket, "expires_in": int(TICKET_LIFE.total_seconds())}

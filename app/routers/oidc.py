@@ -188,7 +188,6 @@ async def begin_linking(
     begun = await resources.social_login.begin(
         provider, body.redirect_to, redirect_uri, linking=caller
     )
-    response.headers["Cache-Control"] = "no-store"
     _set_cookie(response, redirect_uri, begun.cookie, int(SIGN_IN_LIFE.total_seconds()))
     return {"authorization_url": begun.url}
 

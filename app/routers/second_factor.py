@@ -49,17 +49,13 @@ async def read_second_factor(caller: CurrentUser, resources: CurrentResources) -
     responses=problems(400, 401, 409, 413, 415, 422, 429, 503),
 )
 async def begin_second_factor(
-    response: Response,
     body: PasswordProof,
     caller: CurrentUser,
     device: CurrentDevice,
     resources: CurrentResources,
 ) -> Any:
     """Return a new secret for an authenticator app. It counts once a code has confirmed it."""
-    response.headers["Cache-Control"] = "no-store"
-    user = await resources.accounts.prove_again(
-        caller.user_id, body.password, device, field="password"
-    )
+    user = await resources.accounts.prove_again(caller.user_id, body.password, device)
     return await resources.second_factor.enrol(user)
 
 
@@ -71,14 +67,12 @@ async def begin_second_factor(
     responses=problems(400, 401, 404, 409, 413, 415, 422, 429, 503),
 )
 async def confirm_second_factor(
-    response: Response,
     body: CodeIn,
     caller: CurrentUser,
     device: CurrentDevice,
     resources: CurrentResources,
 ) -> Any:
     """Turn the second factor on and return ten recovery codes; every other session ends."""
-    response.headers["Cache-Control"] = "no-store"
     user = await resources.accounts.get(caller.user_id)
     codes = await resources.second_factor.confirm(caller, user, body.code, device)
     return {"recovery_codes": codes}
@@ -92,17 +86,13 @@ async def confirm_second_factor(
     responses=problems(400, 401, 404, 413, 415, 422, 429, 503),
 )
 async def renew_recovery_codes(
-    response: Response,
     body: FullProof,
     caller: CurrentUser,
     device: CurrentDevice,
     resources: CurrentResources,
 ) -> Any:
     """Return ten new recovery codes; the old ones no longer work."""
-    response.headers["Cache-Control"] = "no-store"
-    user = await resources.accounts.prove_again(
-        caller.user_id, body.password, device, field="password"
-    )
+    user = await resources.accounts.prove_again(caller.user_id, body.password, device)
     return {"recovery_codes": await resources.second_factor.renew_codes(user, body.code, device)}
 
 
@@ -117,9 +107,7 @@ async def remove_second_factor(
     body: FullProof, caller: CurrentUser, device: CurrentDevice, resources: CurrentResources
 ) -> None:
     """Turn the second factor off; every other session ends."""
-    user = await resources.accounts.prove_again(
-        caller.user_id, body.password, device, field="password"
-    )
+    user = await resources.accounts.prove_again(caller.user_id, body.password, device)
     await resources.second_factor.remove(caller, user, body.code, device)
 
 

@@ -103,7 +103,6 @@ async def export_me(caller: CurrentUser, resources: CurrentResources) -> Any:
         media_type="application/json",
         headers={
             "Content-Disposition": f'attachment; filename="kingpost-account-{user.id}.json"',
-            "Cache-Control": "no-store",
         },
     )
 

@@ -119,7 +119,6 @@ async def create_webhook(
     """
     endpoint, secret = await resources.webhooks.create(caller, body)
     response.headers["Location"] = f"{request.url.path}/{endpoint.id}"
-    response.headers["Cache-Control"] = "no-store"
     return {**endpoint._asdict(), "secret": secret}
 
 
@@ -203,11 +202,10 @@ async def delete_webhook(
     responses=problems(401, 404, 413, 422, 429, 503),
 )
 async def rotate_webhook_secret(
-    response: Response, webhook_id: WebhookId, caller: CurrentUser, resources: CurrentResources
+    webhook_id: WebhookId, caller: CurrentUser, resources: CurrentResources
 ) -> Any:
     """Get a new secret. For 24 hours messages carry two signatures, by it and by the one before."""
     secret, expires_at = await resources.webhooks.rotate(webhook_id, caller)
-    response.headers["Cache-Control"] = "no-store"
     return {"secret": secret, "previous_expires_at": expires_at}
 
 

@@ -135,7 +135,9 @@ class Accounts:
             await record(connection, Act(AuditKind.PASSWORD_CHANGED, "user", user.id))
         self._on_change(user.id)
 
-    async def prove_again(self, user_id: int, password: str, device: Device, *, field: str) -> User:
+    async def prove_again(
+        self, user_id: int, password: str, device: Device, *, field: str = "password"
+    ) -> User:
         """Return an account whose owner gives the password once more, in a field of the body.
 
         Raises:
