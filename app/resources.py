@@ -53,7 +53,6 @@ from app.services.webhook_turns import WebhookTurns
 from app.services.webhooks import Webhooks
 from app.settings import Settings
 from app.shutdown import drain_on_signal
-from app.version import VERSION
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +91,6 @@ class Resources:
     webhook_secrets: WebhookSecrets
     webhook_loop: WebhookLoop
     tracing: Tracing | None
-    version: str = VERSION
     is_draining: bool = False
     started_at: float = field(default_factory=time.monotonic)
 

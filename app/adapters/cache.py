@@ -31,30 +31,28 @@ Outcome = Literal["hit", "miss", "bypass"]
 
 
 class CacheEntry(NamedTuple):
-    """A body and its strong entity tag, quoted as it goes into the header."""
+    """A body and its strong entity tag, quoted as it goes into the header.
+
+    Stored as `etag, newline, body`: nothing is executed or trusted when read (never pickle).
+    """
 
     body: bytes
     etag: str
+
+    def stored(self) -> bytes:
+        """Return the entry as it is stored."""
+        return self.etag.encode() + b"\n" + self.body
+
+    @classmethod
+    def of_stored(cls, stored: bytes) -> "CacheEntry":
+        """Return a stored entry."""
+        etag, _, body = stored.partition(b"\n")
+        return cls(body, etag.decode("ascii"))
 
 
 def entity_tag(body: bytes) -> str:
     """Return the strong ETag of a body: its digest, and so the same on every worker."""
     return f'"{hashlib.blake2b(body, digest_size=16).hexdigest()}"'
-
-
-class EntryCoder:
-    """Entries as `etag, newline, body`: nothing is executed or trusted when read (never pickle)."""
-
-    @classmethod
-    def encode(cls, value: CacheEntry) -> bytes:
-        """Return the entry as stored."""
-        return value.etag.encode() + b"\n" + value.body
-
-    @classmethod
-    def decode(cls, value: bytes) -> CacheEntry:
-        """Return the stored entry."""
-        etag, _, body = value.partition(b"\n")
-        return CacheEntry(body, etag.decode("ascii"))
 
 
 class VersionedBackend(Backend):
@@ -230,7 +228,7 @@ class Cache:
             return version, None
         if stored is None or not stored.startswith(version):
             return version, None
-        return version, EntryCoder.decode(stored[len(version) :])
+        return version, CacheEntry.of_stored(stored[len(version) :])
 
     async def _renew(self, namespace: str) -> None:
         version_key, fresh = f"{KEY_PREFIX}-version:{namespace}", secrets.token_bytes(VERSION_BYTES)
@@ -247,7 +245,7 @@ class Cache:
         body = await compute()
         entry = CacheEntry(body, entity_tag(body))
         if version is not None:
-            stored = version + EntryCoder.encode(entry)
+            stored = version + entry.stored()
             with contextlib.suppress(RedisAway):
                 await self._ask(lambda: self._backend.set(address, stored, ttl))
         return entry

@@ -184,7 +184,7 @@ class Hub:
         """Hand a batch of events to everyone who subscribed and may have them."""
         moment = now()
         for event in events:
-            self._metrics.events_delivered.inc()
+            self._metrics.events_read.inc()
             self._metrics.event_lag.observe(max(0.0, (moment - event.created_at).total_seconds()))
             if event.kind in _RIGHTS and event.owner_id:
                 self._doubt(event.owner_id)

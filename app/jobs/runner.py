@@ -45,7 +45,7 @@ class Runner:
         self._next_schedule = time.monotonic() + _SCHEDULE_SECONDS
         for kind in kinds():  # a series that begins at 1 never rises, and would alert nobody
             for outcome in _OUTCOMES:
-                self._metrics.jobs_finished.labels(kind, outcome)
+                self._metrics.job_attempts.labels(kind, outcome)
             self._metrics.job_seconds.labels(kind)
 
     def wake(self, _job_ids: Sequence[int] = ()) -> None:
@@ -125,7 +125,7 @@ class Runner:
         with self._traced(job):
             outcome = await self._watched(kind, job)
         if outcome is not None:
-            self._metrics.jobs_finished.labels(job.kind, outcome).inc()
+            self._metrics.job_attempts.labels(job.kind, outcome).inc()
             self._metrics.job_seconds.labels(job.kind).observe(time.monotonic() - started)
             logger.info(
                 "job %s",

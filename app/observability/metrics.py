@@ -56,9 +56,7 @@ class Metrics:
             "websocket_messages", "WebSocket messages.", ["direction"], registry=registry
         )
         self.socket_messages_out = self.socket_messages.labels("out")
-        self.events_delivered = Counter(
-            "events_read", "Events read from the outbox.", registry=registry
-        )
+        self.events_read = Counter("events_read", "Events read from the outbox.", registry=registry)
         self.event_lag = Histogram(
             "event_lag_seconds",
             "From an event's commit to its delivery.",
@@ -81,7 +79,7 @@ class Metrics:
         self.jobs_oldest_seconds = _latest(
             registry, "jobs_oldest_waiting_seconds", "How long the oldest of them has waited."
         )
-        self.jobs_finished = Counter(
+        self.job_attempts = Counter(
             "jobs_attempts", "Attempts of jobs.", ["kind", "outcome"], registry=registry
         )
         self.job_seconds = Histogram(

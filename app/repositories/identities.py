@@ -76,12 +76,12 @@ class IdentityRepository:
         statement = select(users.c.password_hash).where(users.c.id == user_id).with_for_update()
         return (await self._connection.execute(statement)).scalar_one_or_none() is not None
 
-    async def remove(self, user_id: int, *, only: int | None = None) -> int:
-        """Unlink a user's identities, or only one; return how many there were."""
+    async def remove(self, user_id: int, *, only: int | None = None) -> None:
+        """Unlink a user's identities, or only one."""
         statement = delete(identities).where(identities.c.user_id == user_id)
         if only is not None:
             statement = statement.where(identities.c.id == only)
-        return (await self._connection.execute(statement)).rowcount
+        await self._connection.execute(statement)
 
     async def spend_sign_in(self, digest: str, expires_at: datetime) -> None:
         """Remember that a sign-in has come back, until nobody could repeat it any more.

@@ -138,8 +138,8 @@ class ItemRepository:
         kind = EventKind.ITEM_DELETED if deleted_at else EventKind.ITEM_RESTORED
         return await self._update(kind, changed, {"deleted_at": deleted_at, "updated_at": moment})
 
-    async def delete_all_of(self, owner_id: int) -> int:
-        """Delete (softly) everything that an account owns; return how many items that were."""
+    async def delete_all_of(self, owner_id: int) -> None:
+        """Delete (softly) everything that an account owns."""
         moment = now()
         statement = (
             update(items)
@@ -151,7 +151,6 @@ class ItemRepository:
         if deleted:
             drafts = (_event(EventKind.ITEM_DELETED, item) for item in deleted)
             await outbox.record(self._connection, *drafts)
-        return len(deleted)
 
     async def purge(self, moment: datetime) -> int:
         """Delete for good what was deleted before a moment; return how many items that were."""

@@ -143,14 +143,14 @@ class WebhookDeliveryRepository:
         )
         await self._connection.execute(statement)
 
-    async def cancel_pending(self, endpoint_id: int, reason: str) -> int:
-        """Send nothing more of what waits for an endpoint; return how many that were."""
+    async def cancel_pending(self, endpoint_id: int, reason: str) -> None:
+        """Send nothing more of what waits for an endpoint."""
         statement = (
             update(webhook_deliveries)
             .where(_COLUMNS.endpoint_id == endpoint_id, _COLUMNS.status == _PENDING)
             .values(status=DeliveryStatus.CANCELLED.value, next_attempt_at=None, error=reason)
         )
-        return (await self._connection.execute(statement)).rowcount
+        await self._connection.execute(statement)
 
     async def send_again(self, delivery: WebhookDelivery) -> WebhookDelivery:
         """Put a delivery back to the start of its attempts, due now."""

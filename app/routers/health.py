@@ -12,6 +12,7 @@ from app.dependencies.resources import CurrentResources
 from app.errors import DomainError
 from app.repositories.schema import is_current
 from app.resources import Resources
+from app.version import VERSION
 
 router = APIRouter(prefix="/health", tags=["health"])
 
@@ -76,7 +77,7 @@ async def ready(response: Response, resources: CurrentResources) -> Readiness:
 async def health(response: Response, resources: CurrentResources) -> Summary:
     """Say how the service is, in one summary for people."""
     readiness = await ready(response, resources)
-    return Summary(**dict(readiness), version=resources.version)
+    return Summary(**dict(readiness), version=VERSION)
 
 
 async def check(resources: Resources) -> Readiness:

@@ -2,27 +2,16 @@
 
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from app.schemas.base import Output
 from app.schemas.items import ItemIn, ItemInV2
 
-# What is computed or given by the service: an export has it, so an import takes it, and no notice.
 _Unheeded = Annotated[Any, Field(exclude=True)]
-UNHEEDED = (
-    "id",
-    "discounted_price",
-    "on_sale",
-    "owner_id",
-    "version",
-    "created_at",
-    "updated_at",
-)
 
 
-class ItemLine(ItemIn):
-    """An item of an import in v1."""
+class _Exported(BaseModel):
+    """What the service computes or gives: an export has it, an import takes no notice."""
 
     id: _Unheeded = None
     discounted_price: _Unheeded = None
@@ -33,26 +22,16 @@ class ItemLine(ItemIn):
     updated_at: _Unheeded = None
 
 
-class ItemLineV2(ItemInV2):
+UNHEEDED = frozenset(_Exported.model_fields)
+
+
+class ItemLine(ItemIn, _Exported):
+    """An item of an import in v1."""
+
+
+class ItemLineV2(ItemInV2, _Exported):
     """An item of an import in v2; names of fields may be written in either way."""
 
     model_config = ConfigDict(
         alias_generator=to_camel, validate_by_name=True, validate_by_alias=True
-    )
-
-    id: _Unheeded = None
-    discounted_price: _Unheeded = None
-    on_sale: _Unheeded = None
-    owner_id: _Unheeded = None
-    version: _Unheeded = None
-    created_at: _Unheeded = None
-    updated_at: _Unheeded = None
-
-
-class RejectedLine(Output):
-    """A line that was not imported, and why."""
-
-    line: int = Field(examples=[3], description="Its number in the file, from 1.")
-    errors: list[dict[str, str]] = Field(
-        examples=[[{"field": "price", "message": "Field required", "type": "missing"}]]
     )

@@ -40,14 +40,11 @@ _HOSTILE = (
 
 @dataclass(frozen=True, slots=True)
 class AccessClaims:
-    """What a verified access token says. Times in seconds since the epoch."""
+    """Whose a verified access token is; its roles do not count, as they may have changed."""
 
     user_id: int
     session_id: int
-    roles: tuple[str, ...]
-    jti: str
-    issued_at: int
-    expires_at: int
+    expires_at: int  # seconds since the epoch, the leeway included
 
 
 class TokenIssuer:
@@ -156,9 +153,6 @@ class TokenIssuer:
         return AccessClaims(
             user_id=_id(claims["sub"]),
             session_id=_id(claims["sid"]),
-            roles=tuple(roles),
-            jti=jti,
-            issued_at=issued_at,
             expires_at=expires_at + self._leeway,
         )
 
