@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 
 from app.adapters.cache import Cache, open_cache
 from app.adapters.database import Database
@@ -41,7 +42,7 @@ from app.services.api_keys import ApiKeys
 from app.services.authentication import Authenticator
 from app.services.files import Files
 from app.services.key_uses import KeyUses
-from app.services.notices import Notices
+from app.services.notices import tell_of_sign_in
 from app.services.post import Post
 from app.services.recovery import Recovery
 from app.services.second_factor import SecondFactor
@@ -265,7 +266,7 @@ def _build(
             secrets=secrets,
             idle_life=timedelta(days=settings.refresh_token_days),
             longest_life=timedelta(days=settings.session_days),
-            on_open=Notices(post).of_sign_in,
+            on_open=partial(tell_of_sign_in, post),
         ),
         second_factor=SecondFactor(
             db,

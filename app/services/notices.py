@@ -40,27 +40,21 @@ _SYSTEMS = {
 }
 
 
-class Notices:
-    """Watches sessions being opened."""
-
-    def __init__(self, post: Post) -> None:
-        self._post = post
-
-    async def of_sign_in(self, connection: Connection, user: User, device: Device) -> None:
-        """Write to the owner in the transaction that opens a session, where it is unusual."""
-        moment = now()
-        lately = await SessionRepository(connection).places_since(user.id, moment - _REMEMBERED)
-        is_first = not lately and user.created_at > moment - _YOUNG
-        if is_first or is_known(device, lately) or not has_room(lately, moment):
-            return
-        await self._post.put(
-            connection,
-            Letter.NEW_SIGN_IN,
-            user.email,
-            device=described(device.user_agent),
-            address=device.address or "unknown",
-            time=said_time(),
-        )
+async def tell_of_sign_in(post: Post, connection: Connection, user: User, device: Device) -> None:
+    """Write to the owner in the transaction that opens a session, where it is unusual."""
+    moment = now()
+    lately = await SessionRepository(connection).places_since(user.id, moment - _REMEMBERED)
+    is_first = not lately and user.created_at > moment - _YOUNG
+    if is_first or is_known(device, lately) or not has_room(lately, moment):
+        return
+    await post.put(
+        connection,
+        Letter.NEW_SIGN_IN,
+        user.email,
+        device=described(device.user_agent),
+        address=device.address or "unknown",
+        time=said_time(),
+    )
 
 
 def is_known(device: Device, lately: Sequence[Place]) -> bool:
