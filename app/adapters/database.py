@@ -17,11 +17,11 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 from app.adapters.driver import (
     DRIVER_ERRORS,
     AtHand,
-    Begin,
     DirectConnection,
     trace_statements,
 )
 from app.adapters.engine import READ_ONLY, create_engine
+from app.adapters.spans import Begin
 from app.errors import DatabaseUnavailable
 from app.settings import Settings
 

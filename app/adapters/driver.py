@@ -6,8 +6,8 @@ key. BEGIN and COMMIT go that way too. It serves PostgreSQL; SQLite takes SQLAlc
 """
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import asyncpg
@@ -18,6 +18,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import PoolProxiedConnection
 from sqlalchemy.util import greenlet_spawn
 
+from app.adapters.spans import Begin, End, ended
+
 DRIVER_ERRORS = (
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
@@ -25,10 +27,7 @@ DRIVER_ERRORS = (
     ConnectionError,
 )
 
-# Begins the span of a statement; None where nothing is traced. What it returns ends it.
-End = Callable[[BaseException | None], None]
-Begin = Callable[[str], End | None]
-_TRACE = "kingpost_trace"  # the execution option that holds it
+_TRACE = "kingpost_trace"  # the execution option that holds what begins a span
 _SPAN = "kingpost_span"
 _LOCK = "SELECT WHERE pg_try_advisory_xact_lock({})"
 
@@ -50,19 +49,6 @@ def is_fresh(driver: asyncpg.Connection, info: Mapping[str, Any]) -> bool:
         return False
     moment = time.monotonic()
     return bool(moment - info.get(_USED_AT, moment) < _FRESH_SECONDS)
-
-
-@contextmanager
-def ended(end: End | None) -> Iterator[None]:
-    """End a span with the block, however that ends."""
-    try:
-        yield
-    except BaseException as error:
-        if end:
-            end(error)
-        raise
-    if end:
-        end(None)
 
 
 class _Compiled:

@@ -18,8 +18,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from app.adapters.driver import End, ended
 from app.adapters.sentinel import open_pool
+from app.adapters.spans import End, ended
 from app.settings import Settings
 
 logger = logging.getLogger(__name__)

@@ -10,8 +10,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from app.adapters.database import Connection, Loan, opener
-from app.adapters.driver import Begin, End, ended, trace_statements
+from app.adapters.driver import trace_statements
 from app.adapters.engine import READ_ONLY, create_engine
+from app.adapters.spans import Begin, End, ended
 from app.errors import TooManyExports
 from app.settings import Settings
 

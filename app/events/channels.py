@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 
 from app.models.events import Audience, Event
 from app.security.principal import Principal
@@ -63,5 +64,9 @@ def wire_form(event: Event) -> dict[str, object]:
 
 def event_frame(channel: str, event: Event) -> str:
     """Return the WebSocket message that brings an event; made once, sent to all."""
-    form = {"type": "event", "channel": channel, "event": wire_form(event)}
-    return json.dumps(form, separators=(",", ":"))
+    return compact({"type": "event", "channel": channel, "event": wire_form(event)})
+
+
+def compact(message: Mapping[str, object]) -> str:
+    """Return a message as JSON without blanks."""
+    return json.dumps(message, separators=(",", ":"))

@@ -12,7 +12,7 @@ from app.adapters.database import Database
 from app.adapters.pubsub import PubSub
 from app.clock import now
 from app.errors import BadRequest, DomainError, EventsExpired, Unauthenticated
-from app.events.channels import channels_of, event_frame, may_receive
+from app.events.channels import channels_of, compact, event_frame, may_receive
 from app.events.presence import Count, News, Presence
 from app.events.subscriber import (
     POLICY_VIOLATION,
@@ -136,7 +136,7 @@ class Hub:
             await self._announce(room, count, "joined", user_id)
         else:  # the others know; this socket does not
             people = self._newest(room, count)
-            subscriber.offer(_compact(_presence(room, people, "joined", user_id)))
+            subscriber.offer(compact(_presence(room, people, "joined", user_id)))
 
     async def resume(
         self, subscriber: Subscriber, channels: Set[str], since: int
@@ -328,7 +328,7 @@ class Hub:
         return self._counts[room].people
 
     async def _send_out(self, message: dict[str, Any]) -> None:
-        await self._pubsub.publish(_ROOMS, _compact(message).encode())
+        await self._pubsub.publish(_ROOMS, compact(message).encode())
 
     def _take_in(self, raw: bytes) -> None:
         message = json.loads(raw)
@@ -348,7 +348,7 @@ class Hub:
                 "from": message["from"],
                 "data": message["data"],
             }
-        text = PreparedText(_compact(frame))
+        text = PreparedText(compact(frame))
         for subscriber in tuple(receivers):
             subscriber.offer(text)
 
@@ -361,10 +361,6 @@ def _presence(room: str, people: int, action: str, user_id: int | None) -> dict[
         "user_id": user_id,
         "count": people,
     }
-
-
-def _compact(message: dict[str, Any]) -> str:
-    return json.dumps(message, separators=(",", ":"))
 
 
 def _user_id(subscriber: Subscriber) -> int:

@@ -18,7 +18,7 @@ from app.settings import Settings
 if TYPE_CHECKING:
     from opentelemetry.context import Context
 
-    from app.adapters.driver import End
+    from app.adapters.spans import End
 
 TRACEPARENT = "traceparent"  # https://www.w3.org/TR/trace-context/; also its name where it is kept
 _QUEUE_SIZE = 2048  # spans; what comes on top while the collector is away is dropped

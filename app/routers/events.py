@@ -1,7 +1,6 @@
 """`GET /events`: the same events as a stream of server-sent events (WHATWG HTML, 9.2)."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Set
 from typing import Annotated
 
@@ -11,7 +10,7 @@ from starlette.responses import Response, StreamingResponse
 from app.dependencies.auth import OptionalUser
 from app.dependencies.resources import CurrentResources
 from app.errors import DatabaseUnavailable, Unauthenticated, Unprocessable
-from app.events.channels import is_channel, is_room, item_id_of, wire_form
+from app.events.channels import compact, is_channel, is_room, item_id_of, wire_form
 from app.events.hub import Hub
 from app.events.subscriber import Subscriber
 from app.models.events import Event
@@ -143,5 +142,4 @@ def _parsed_id(field: str, text: str) -> int:
 
 
 def _sse(_channel: str, event: Event) -> str:
-    form = json.dumps(wire_form(event), separators=(",", ":"))
-    return f"id: {event.id}\nevent: {event.kind}\ndata: {form}\n\n"
+    return f"id: {event.id}\nevent: {event.kind}\ndata: {compact(wire_form(event))}\n\n"

@@ -12,7 +12,7 @@ from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from app.dependencies.auth import API_KEY_HEADER, authenticate, bearer_token
 from app.errors import DomainError, InvalidToken, NotFound, UpgradeRequired
-from app.events.channels import is_channel, is_room, item_id_of
+from app.events.channels import compact, is_channel, is_room, item_id_of
 from app.events.subscriber import POLICY_VIOLATION, SERVICE_RESTART, TRY_AGAIN_LATER
 from app.resources import Resources
 from app.security.principal import Principal
@@ -307,7 +307,7 @@ class Connection:
         return self._subscriber.principal
 
     def _send(self, **message: Any) -> None:
-        self._subscriber.offer(json.dumps(message, separators=(",", ":")))
+        self._subscriber.offer(compact(message))
 
 
 class TokenBucket:
@@ -361,8 +361,7 @@ def _data(message: dict[str, Any]) -> Any:
 
 
 def _subscribed(channel: str, position: int) -> str:
-    message = {"type": "subscribed", "channel": channel, "event_id": str(position)}
-    return json.dumps(message, separators=(",", ":"))
+    return compact({"type": "subscribed", "channel": channel, "event_id": str(position)})
 
 
 def _text(message: dict[str, Any], field: str) -> str:

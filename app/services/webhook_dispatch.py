@@ -4,7 +4,6 @@ Any number of processes may do so: whoever has locked the position reads on from
 it in the transaction that writes the deliveries. Nothing is lost or doubled wherever it is killed.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any
 
 from app.adapters.database import Database
 from app.clock import now
-from app.events.channels import wire_form
+from app.events.channels import compact, wire_form
 from app.events.gaps import SettledReader
 from app.models.events import Audience, Event
 from app.models.webhooks import DeliveryStatus, Grounds
@@ -63,7 +62,7 @@ def message(
         "subject": subject,
         "data": data,
     }
-    return Message(kind, message_id, subject, json.dumps(payload, separators=(",", ":")))
+    return Message(kind, message_id, subject, compact(payload))
 
 
 def delivery_row(
