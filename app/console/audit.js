@@ -1,11 +1,9 @@
 /** The audit log, for admins: who did what to what, from where. */
 
 import { device, h, time } from "./dom.js";
-import { field } from "./forms.js";
+import { field, onFilter } from "./forms.js";
 import * as http from "./http.js";
 import { facts, paged, row } from "./lists.js";
-
-const TYPING = 250; // milliseconds
 
 export function show(section) {
   const filters = h(
@@ -23,12 +21,7 @@ export function show(section) {
     toRow: entryRow,
     empty: "Nothing matches.",
   });
-  let timer = 0;
-  filters.addEventListener("input", () => {
-    clearTimeout(timer);
-    timer = setTimeout(list.reload, TYPING);
-  });
-  filters.addEventListener("submit", (event) => event.preventDefault());
+  onFilter(filters, list.reload);
   section.append(h("p", { class: "hint" }, "Nobody can change it, admins neither."), filters, list.element);
   list.reload();
 }

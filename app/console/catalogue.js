@@ -5,6 +5,7 @@ import { act } from "./dialogs.js";
 import { $, button, price, timeOfDay } from "./dom.js";
 import { edit } from "./editor.js";
 import { openFiles } from "./files.js";
+import { onFilter } from "./forms.js";
 import * as session from "./session.js";
 import { fromWire, listen, onLive } from "./stream.js";
 
@@ -175,14 +176,6 @@ export function start() {
     if (reader !== shownTo) load();
     shownTo = reader;
   });
-  let typing = 0;
-  $("filters").addEventListener("input", () => {
-    clearTimeout(typing);
-    typing = setTimeout(load, 250);
-  });
-  $("filters").addEventListener("submit", (event) => {
-    event.preventDefault();
-    load();
-  });
+  onFilter($("filters"), load);
   $("more").onclick = () => load({ more: true });
 }

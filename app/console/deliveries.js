@@ -2,7 +2,7 @@
 
 import { act, ask, panel } from "./dialogs.js";
 import { button, h, time } from "./dom.js";
-import { choice, field } from "./forms.js";
+import { choice, field, onFilter } from "./forms.js";
 import * as http from "./http.js";
 import { at, badge, facts, paged, row } from "./lists.js";
 import { toast } from "./toast.js";
@@ -34,8 +34,7 @@ export function openDeliveries(endpoint) {
     if (isWaiting && !isBeingRead) list.reload();
   }, PAUSE);
   dialog.addEventListener("close", () => clearInterval(timer));
-  filters.addEventListener("input", list.reload);
-  filters.addEventListener("submit", (event) => event.preventDefault());
+  onFilter(filters, list.reload);
   list.reload();
 }
 

@@ -4,6 +4,8 @@ import { freshId, h } from "./dom.js";
 import { Problem, SignedOut } from "./problem.js";
 import { resume } from "./session.js";
 
+const TYPING = 250; // milliseconds
+
 /** A labelled field: an input, or what `control` is. `hint` says what to write. */
 export function field(label, attributes, { control = null, hint = null } = {}) {
   const id = freshId(attributes.name ?? "field");
@@ -50,6 +52,20 @@ export function formOf({ fields, submit, action, attributes = {} }) {
     if (await attempt(form, () => action(Object.fromEntries(new FormData(form)), form))) settle(form);
   });
   return form;
+}
+
+/** Look anew once somebody has paused at the fields of a filter, and at once when they send it. */
+export function onFilter(form, look) {
+  let timer = 0;
+  form.addEventListener("input", () => {
+    clearTimeout(timer);
+    timer = setTimeout(look, TYPING);
+  });
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    clearTimeout(timer);
+    look();
+  });
 }
 
 /** Open a dialog afresh. */

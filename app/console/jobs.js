@@ -2,7 +2,7 @@
 
 import { act } from "./dialogs.js";
 import { button, h, time } from "./dom.js";
-import { choice, field } from "./forms.js";
+import { choice, field, onFilter } from "./forms.js";
 import * as http from "./http.js";
 import { at, badge, facts, paged, row } from "./lists.js";
 import { saveRejected } from "./rejected.js";
@@ -50,8 +50,7 @@ export function show(section) {
     else redraw({ ...shown.get(id), ...event.data });
   }
 
-  filters.addEventListener("input", list.reload);
-  filters.addEventListener("submit", (event) => event.preventDefault());
+  onFilter(filters, list.reload);
   const hint = session.isAdmin() ? "Everybody's, because you are an admin." : "Work that goes on in the background for you.";
   section.append(h("p", { class: "hint" }, hint), filters, list.element);
   list.reload();

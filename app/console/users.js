@@ -2,7 +2,7 @@
 
 import { act, ask } from "./dialogs.js";
 import { button, h, time } from "./dom.js";
-import { boxes, choice, field, ticked } from "./forms.js";
+import { boxes, choice, field, onFilter, ticked } from "./forms.js";
 import * as http from "./http.js";
 import { at, badge, facts, paged, row } from "./lists.js";
 import * as session from "./session.js";
@@ -13,7 +13,6 @@ const ROLES = [
   ["analyst", "Analyst"],
   ["admin", "Admin"],
 ];
-const TYPING = 250; // milliseconds
 
 export function show(section) {
   const filters = h(
@@ -30,12 +29,7 @@ export function show(section) {
     toRow: (user) => userRow(user, list.reload),
     empty: "Nobody matches.",
   });
-  let timer = 0;
-  filters.addEventListener("input", () => {
-    clearTimeout(timer);
-    timer = setTimeout(list.reload, TYPING);
-  });
-  filters.addEventListener("submit", (event) => event.preventDefault());
+  onFilter(filters, list.reload);
   section.append(filters, list.element);
   list.reload();
 }
