@@ -101,12 +101,10 @@ class RawSocket:
 
 
 @asynccontextmanager
-async def connection(url: str, *, source: str = "127.0.0.1") -> AsyncIterator[RawSocket]:
-    """Connect, from one of this machine's own addresses, and say nothing yet."""
+async def connection(url: str) -> AsyncIterator[RawSocket]:
+    """Connect, and say nothing yet."""
     parts = urlsplit(url)
-    reader, writer = await asyncio.open_connection(
-        parts.hostname, parts.port, local_addr=(source, 0)
-    )
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     try:
         yield RawSocket(reader, writer)
     finally:

@@ -12,6 +12,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from tests.faults.servers import OwnServer
+from tests.patience import PATIENCE
 from tests.services import (
     Server,
     accepts_connections,
@@ -26,7 +27,6 @@ from tests.services import (
 )
 
 SERVICE = "kingpost-redis"
-FOUND_SECONDS = 30.0  # until the sentinels know everybody; on a machine at rest it takes two
 
 
 @dataclass
@@ -81,9 +81,9 @@ class Watched:
         """Have the sentinels elect another primary, as before maintenance."""
         self.ask(self.sentinels[0], "SENTINEL", "FAILOVER", SERVICE)
 
-    async def has_moved_from(self, old: OwnServer, *, within: float = 30) -> OwnServer:
+    async def has_moved_from(self, old: OwnServer) -> OwnServer:
         """Wait until another node than the old one is the primary; return that."""
-        async with asyncio.timeout(within):
+        async with asyncio.timeout(PATIENCE):
             while self.primary is old or self.role(self.primary) != "master":
                 await asyncio.sleep(0.02)
         return self.primary

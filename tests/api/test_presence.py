@@ -32,9 +32,9 @@ GONE_WITHIN = presence.LIFE_SECONDS + presence.HEARTBEAT_SECONDS
 MARGIN = 20.0  # seconds; the machine may be busy with other tests
 
 
-async def told(live: Socket, *, within: float = PATIENCE) -> tuple[str, int | None, int]:
+async def told(live: Socket) -> tuple[str, int | None, int]:
     """Return who came or went next, and how many there were then."""
-    async with asyncio.timeout(within):
+    async with asyncio.timeout(PATIENCE):
         while True:
             message = json.loads(await live.raw.recv())
             if message["type"] == "presence":

@@ -36,7 +36,6 @@ class _Sockets:
     """All the sockets of this process; times are those of the monotonic clock, the same for all."""
 
     port: int
-    path: str
     poll: select.epoll = field(default_factory=select.epoll)
     live: dict[int, _Live] = field(default_factory=dict)
     arrivals: list[float] = field(default_factory=list)
@@ -51,7 +50,7 @@ class _Sockets:
         peer.bind((f"127.0.0.{2 + len(self.live) // _PER_ADDRESS}", 0))
         peer.connect(("127.0.0.1", self.port))
         peer.setblocking(False)
-        peer.sendall(request(self.path, {**HANDSHAKE, **json.loads(headers)}))
+        peer.sendall(request("/ws", {**HANDSHAKE, **json.loads(headers)}))
         self.live[peer.fileno()] = _Live(peer)
         self.poll.register(peer, select.EPOLLIN)
 
@@ -157,9 +156,9 @@ _ORDERS = {"open": _open, "arrivals": _collect, "idle": _idle, "drain": _drain}
 class SocketLoad:
     """The same from outside: a process that is given orders."""
 
-    def __init__(self, port: int, path: str = "/ws") -> None:
+    def __init__(self, port: int) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.bench.socket_load", str(port), path],
+            [sys.executable, "-m", "tests.bench.socket_load", str(port)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -194,7 +193,7 @@ class SocketLoad:
 
 def main() -> None:
     """Take orders until their end."""
-    sockets = _Sockets(int(sys.argv[1]), sys.argv[2])
+    sockets = _Sockets(int(sys.argv[1]))
     with contextlib.suppress(KeyboardInterrupt):
         for line in sys.stdin:
             order = json.loads(line)

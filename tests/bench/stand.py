@@ -70,10 +70,10 @@ def seeded(stack: ExitStack) -> dict[str, str]:
     return environment
 
 
-def start_seconds(stand: Stand, *, times: int = 3) -> float:
-    """Return how long the service takes to its first 200, as the median of several starts."""
+def start_seconds(stand: Stand) -> float:
+    """Return how long the service takes to its first 200, as the median of three starts."""
     found = []
-    for _ in range(times):
+    for _ in range(3):
         with gunicorn("kingpost again", "app.main:app", stand.environment) as again:
             found.append(again.start_seconds)
     return median(found)

@@ -75,10 +75,10 @@ class Stack:
         """Run a command inside a service's first container."""
         return docker("exec", self.container(service), *command)
 
-    def address(self, container: str, network: str = "inside") -> str:
-        """Return a container's address on one of the networks."""
+    def address(self, container: str) -> str:
+        """Return a container's address on the inner network."""
         networks = inspect(container)["NetworkSettings"]["Networks"]
-        return str(networks[f"{PROJECT}_{network}"]["IPAddress"])
+        return str(networks[f"{PROJECT}_inside"]["IPAddress"])
 
     def client(self) -> httpx.AsyncClient:
         """Return a client of nginx that trusts only the certificate that was made."""

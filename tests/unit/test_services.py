@@ -20,8 +20,8 @@ from tests.services import ServiceUnavailable
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def wait_for(condition: Callable[[], bool], *, within: float = PATIENCE) -> None:
-    deadline = time.monotonic() + within
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)

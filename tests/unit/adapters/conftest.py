@@ -129,9 +129,9 @@ def impatient(link: RedisLink) -> Iterator[None]:
         link.timeout = patience
 
 
-async def eventually(condition: Callable[[], bool], *, within: float = PATIENCE) -> None:
+async def eventually(condition: Callable[[], bool]) -> None:
     """Wait until the condition holds."""
-    async with asyncio.timeout(within):
+    async with asyncio.timeout(PATIENCE):
         while not condition():
             await asyncio.sleep(0.005)
 
