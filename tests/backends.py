@@ -124,6 +124,25 @@ def fresh_place(
 
 
 @contextmanager
+def places(
+    foundation: Foundation, folder_of: Callable[[str], Path], *, redis_offset: int = 0
+) -> Iterator[Callable[[Backend], Place]]:
+    """Lend what returns a backend's place, which is made when it is first asked for."""
+    made: dict[Backend, Place] = {}
+    with ExitStack() as stack:
+
+        def place_of(backend: Backend) -> Place:
+            if backend not in made:
+                place = fresh_place(
+                    backend, foundation, folder_of(backend), redis_offset=redis_offset
+                )
+                made[backend] = stack.enter_context(place)
+            return made[backend]
+
+        yield place_of
+
+
+@contextmanager
 def fresh_database(server_url: str, template: str = "template0") -> Iterator[str]:
     """Lend the URL of a copy of a database; empty where no other template is named."""
     name = f"kingpost_test_{secrets.token_hex(6)}"

@@ -9,7 +9,7 @@ alone; one that needs an empty database takes `clean_database` as well, and has 
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, ExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from fastapi import FastAPI
 
 from app.security import passwords
 from app.settings import Settings
-from tests.backends import Backend, Foundation, Place, Run, fresh_place
+from tests.backends import Backend, Foundation, Place, Run, fresh_place, places
 from tests.live_server import LiveServer, running, serving
 from tests.one_at_a_time import hold_to_it
 from tests.patience import PATIENCE
@@ -114,15 +114,7 @@ def shared_place(
     foundation: Foundation, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[[Backend], Place]]:
     """The worker's own databases, each made when first asked for."""
-    places: dict[Backend, Place] = {}
-    with ExitStack() as stack:
-
-        def place_of(backend: Backend) -> Place:
-            if backend not in places:
-                folder = tmp_path_factory.mktemp(backend)
-                places[backend] = stack.enter_context(fresh_place(backend, foundation, folder))
-            return places[backend]
-
+    with places(foundation, tmp_path_factory.mktemp) as place_of:
         yield place_of
 
 

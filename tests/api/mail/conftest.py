@@ -1,7 +1,7 @@
 """Services with a mail server and a database of their own: another app would send their mails."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -9,7 +9,7 @@ from fastapi import FastAPI
 
 from app.settings import Settings
 from tests.api.mail.mailbox import PostOffice
-from tests.backends import Backend, Foundation, Place, fresh_place
+from tests.backends import Backend, Foundation, Place, places
 from tests.conftest import MakeApp, MakeClient, MakeSettings
 from tests.smtp import MailServer, mail_server
 
@@ -21,16 +21,7 @@ def shared_place(
     foundation: Foundation, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[[Backend], Place]]:
     """Databases apart from the other tests' ones."""
-    places: dict[Backend, Place] = {}
-    with ExitStack() as stack:
-
-        def place_of(backend: Backend) -> Place:
-            if backend not in places:
-                folder = tmp_path_factory.mktemp(f"mail-{backend}")
-                place = fresh_place(backend, foundation, folder, redis_offset=1)
-                places[backend] = stack.enter_context(place)
-            return places[backend]
-
+    with places(foundation, tmp_path_factory.mktemp, redis_offset=1) as place_of:
         yield place_of
 
 
