@@ -245,4 +245,8 @@ async def test_redoc_shows_the_operations(browser: Browser, service: Service, ba
         page = watched.page
         await page.goto(f"{base}/redoc")
         await expect(page.get_by_role("heading", name="List items").first).to_be_visible()
+        # What one came for stands before what is sent to others.
+        sections = page.locator("[role=menuitem]:has(> label.-depth1)")
+        await expect(sections.first).to_have_attribute("aria-label", "items")
+        await expect(sections.last).to_have_attribute("aria-label", "webhook messages")
         assert watched.errors == []
