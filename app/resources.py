@@ -25,6 +25,7 @@ from app.events.presence import Presence
 from app.events.tail import EventTail
 from app.observability.metrics import Metrics
 from app.observability.tracing import Tracing
+from app.security.fingerprints import Fingerprints
 from app.security.key_files import read_keys
 from app.security.keys import KeyRing, SigningKey, keys_of_secrets, outlives
 from app.security.links import LinkSigner
@@ -83,6 +84,7 @@ class Resources:
     post: Post
     social_login: SocialLogin
     cursors: CursorSigner
+    fingerprints: Fingerprints
     keys: KeyRing
     tail: EventTail
     hub: Hub
@@ -294,6 +296,7 @@ def _build(
             previous_secret=previous_secret,
         ),
         cursors=CursorSigner(secret, previous_secret),
+        fingerprints=Fingerprints(secret, previous_secret),
         keys=keys,
         tail=tail,
         hub=hub,
