@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,6 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130  # what a shell reports of a process that SIGINT ended
+    except BrokenPipeError:  # as behind `| head`; Python would complain once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # and of one that SIGPIPE ended
 
 
 def _with_settings(options: argparse.Namespace) -> int:
@@ -111,8 +115,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     reset.add_argument("login", help="username or e-mail address")
     seed = commands.add_parser("seed", help="fill the database with accounts and items")
-    seed.add_argument("--users", type=int, default=100)
-    seed.add_argument("--items", type=int, default=10_000)
+    seed.add_argument("--users", type=_at_least_one, default=100)
+    seed.add_argument("--items", type=_at_least_one, default=10_000)
     seed.add_argument(
         "--in-production", action="store_true", help="although everybody knows their password"
     )
@@ -164,6 +168,12 @@ def _new_resource(name: str, fields: Sequence[str], plural: str | None) -> int:
     print("Written:", *(str(path.relative_to(root)) for path in written), sep="\n  ")
     print("Next: make format check test")
     return 0
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError("is a number from 1 on")
+    return int(text)
 
 
 def _print_openapi(settings: Settings, version: str | None) -> int:

@@ -26,6 +26,7 @@ from app.events.presence import Presence
 from app.events.tail import EventTail
 from app.observability.metrics import Metrics
 from app.observability.tracing import Tracing
+from app.security.fingerprints import Fingerprints
 from app.security.key_files import read_keys
 from app.security.keys import KeyRing, SigningKey, keys_of_secrets, outlives
 from app.security.links import LinkSigner
@@ -83,6 +84,7 @@ class Resources:
     post: Post
     social_login: SocialLogin
     cursors: CursorSigner
+    fingerprints: Fingerprints
     keys: KeyRing
     tail: EventTail
     hub: Hub
@@ -286,6 +288,7 @@ def _build(
             secrets,
         ),
         cursors=CursorSigner(secrets),
+        fingerprints=Fingerprints(secrets),
         keys=keys,
         tail=tail,
         hub=hub,

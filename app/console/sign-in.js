@@ -109,8 +109,10 @@ export function start() {
     if (hasExpired) toast("Your session has ended.");
     if (user) $("account").close(); // they may have signed in in another tab
     $("who").textContent = user?.username ?? "";
+    const held = document.activeElement;
     for (const id of ["who", "sign-out", "new-item", "import-open"]) $(id).hidden = !user;
     for (const id of ["sign-in-open", "sign-up-open"]) $(id).hidden = Boolean(user);
+    if (held.hidden) $(user ? "who" : "sign-in-open").focus(); // or the keyboard begins anew
   });
 }
 

@@ -1,34 +1,25 @@
 """Which entries of the audit log are asked for, and the cursor of a place in it."""
 
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated
 
 from fastapi import Query
-from pydantic import AfterValidator, AwareDatetime, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 from app.dependencies.pages import CursorPage, OffsetPage
 from app.models.audit import AuditEntry, AuditKind
 from app.repositories.audit import AuditFilter, Place
-from app.schemas.base import ResourceId
+from app.schemas.base import Moment, ResourceId
 from app.security.signing import CursorSigner
 
 _LARGEST_ID = 2**63 - 1
-
-
-def _storable(moment: datetime) -> datetime:
-    if not 2000 <= moment.year < 3000:  # in UTC, the first and last years of all do not exist
-        raise ValueError("Use a year from 2000 to 2999")
-    return moment.astimezone(UTC)
 
 
 def _has_known_id(text: str) -> str:
     if int(text.partition(":")[2] or 1) not in range(1, _LARGEST_ID + 1):
         raise ValueError("An id is a positive 64-bit integer")
     return text
-
-
-Moment = Annotated[AwareDatetime, AfterValidator(_storable)]
 
 
 class AuditQuery(BaseModel):

@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request, Response
@@ -16,10 +17,12 @@ from fastapi.routing import APIRoute
 from app.adapters.database import Database
 from app.adapters.driver import LockHeld
 from app.clock import now
-from app.dependencies.auth import authenticate
+from app.dependencies.auth import authenticate, default_limit
+from app.dependencies.limits import RateLimit
 from app.errors import IdempotencyInProgress, IdempotencyKeyReused, Unprocessable
 from app.models.idempotency import StoredAnswer
 from app.repositories.idempotency import IdempotencyRepository, lock_number
+from app.resources import Resources
 from app.services.retention import ANSWERS_KEPT_FOR
 
 MAX_KEY = 255
@@ -44,6 +47,7 @@ REPLAYED_HEADER: Mapping[str, Any] = {
 }
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+IsSame = Callable[[str], bool]  # whether the request is the one that was kept under its key
 
 
 class IdempotentRoute(APIRoute):
@@ -60,9 +64,18 @@ class IdempotentRoute(APIRoute):
         if "POST" not in (self.methods or ()):
             return handler
 
+        limits = [
+            each.dependency for each in self.dependencies if isinstance(each.dependency, RateLimit)
+        ]
+
         async def idempotent(request: Request) -> Response:
             key = request.headers.get("idempotency-key")
-            return await handler(request) if key is None else await _once(handler, request, key)
+            if key is None:
+                return await handler(request)
+            await default_limit(request)
+            for limit in limits:  # for a repeat the handler, which would count, is not called
+                await limit(request)
+            return await _once(handler, request, key)
 
         return idempotent
 
@@ -83,28 +96,31 @@ async def answer_once(
 ) -> Response:
     """Return the answer of the first request with this key; make and store it if this is it.
 
-    `fingerprint` is what makes two requests the same. `answer` is not called for a repeat.
+    `fingerprint` is what makes two requests the same; it is kept as a keyed digest. `answer` is not
+    called for a repeat.
 
     Raises:
         IdempotencyKeyReused: the first request was another one.
         IdempotencyInProgress: the first still runs.
     """
-    db: Database = request.app.state.resources.db
+    resources: Resources = request.app.state.resources
+    db, fingerprints = resources.db, resources.fingerprints
     caller = await authenticate(request)
     scope = f"user:{caller.user_id}" if caller else "anonymous"
+    is_same = partial(fingerprints.matches, content=fingerprint)
     stored = await _find(db, scope, key)
     if stored is not None:
-        return _replay(stored, fingerprint)
+        return _replay(stored, is_same)
     try:
         async with db.unit_of_work(lock=lock_number(scope, key)) as unit:
             response = await answer()
             if unit.begun is not None and response.status_code < 300:
-                kept = _kept(request, response, scope, key, fingerprint)
+                kept = _kept(request, response, scope, key, fingerprints.of(fingerprint))
                 await IdempotencyRepository(unit.begun).store(
                     kept, replacing_before=now() - ANSWERS_KEPT_FOR
                 )
     except (LockHeld, IdempotencyInProgress):
-        return await _wait_for_first(db, scope, key, fingerprint)
+        return await _wait_for_first(db, scope, key, is_same)
     return response
 
 
@@ -142,13 +158,13 @@ def _kept(
     return StoredAnswer(scope, key, fingerprint, response.status_code, headers, body, now())
 
 
-async def _wait_for_first(db: Database, scope: str, key: str, fingerprint: str) -> Response:
+async def _wait_for_first(db: Database, scope: str, key: str, is_same: IsSame) -> Response:
     """Give the first request a moment to end, holding no connection meanwhile."""
     for _ in range(_POLLS):
         await asyncio.sleep(_POLL_SECONDS)
         stored = await _find(db, scope, key)
         if stored is not None:
-            return _replay(stored, fingerprint)
+            return _replay(stored, is_same)
     raise IdempotencyInProgress
 
 
@@ -174,8 +190,8 @@ async def _fingerprint(request: Request) -> str:
     return digest.hexdigest()
 
 
-def _replay(stored: StoredAnswer, fingerprint: str) -> Response:
-    if stored.fingerprint != fingerprint:
+def _replay(stored: StoredAnswer, is_same: IsSame) -> Response:
+    if not is_same(stored.fingerprint):
         raise IdempotencyKeyReused
     headers = {**stored.headers, "Idempotency-Replayed": "true"}
     return Response(stored.body, status_code=stored.status, headers=headers)

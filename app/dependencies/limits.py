@@ -6,7 +6,8 @@ route, refusals and errors included.
 """
 
 import ipaddress
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
 
@@ -20,6 +21,7 @@ from app.security.principal import Principal
 from app.settings import Settings
 
 STATE_KEY = "rate_limit"
+_COUNTED_KEY = "counted_limits"
 IPV6_HOST_BITS = 64  # one customer has at least a whole /64, so a single address says nothing
 
 Scope = MutableMapping[str, Any]
@@ -42,24 +44,37 @@ def caller_key(connection: HTTPConnection) -> str:
     return client_key(connection)
 
 
-def rate_limit(
-    name: str, *, key: KeyFunction = caller_key
-) -> Callable[[HTTPConnection], Awaitable[None]]:
-    """Return a dependency that counts each call against the setting `rate_limit_<name>`.
+@dataclass(frozen=True)
+class RateLimit:
+    """A dependency that counts each call against the setting `rate_limit_<name>`."""
+
+    name: str
+    key: KeyFunction
+
+    async def __call__(self, connection: HTTPConnection) -> None:
+        """Count the call.
+
+        Raises:
+            RateLimited: the limit is used up.
+        """
+        await check(connection, self.name, key=self.key)
+
+
+def rate_limit(name: str, *, key: KeyFunction = caller_key) -> RateLimit:
+    """Return the dependency of the setting `rate_limit_<name>`.
 
     Raises:
         ValueError: there is no such setting.
     """
     _setting(name)
-
-    async def count(connection: HTTPConnection) -> None:
-        await check(connection, name, key=key)
-
-    return count
+    return RateLimit(name, key)
 
 
 async def check(connection: HTTPConnection, name: str, *, key: KeyFunction = caller_key) -> None:
     """Count a request or handshake against a limit and remember what the client is told.
+
+    It is counted once, whoever asks: a repeat under an `Idempotency-Key` is counted before it is
+    known to be none.
 
     Raises:
         RateLimited: the limit is used up; carries `Retry-After` and the `RateLimit-*` fields.
@@ -68,10 +83,14 @@ async def check(connection: HTTPConnection, name: str, *, key: KeyFunction = cal
     settings: Settings = resources.settings
     if not settings.rate_limits_enabled:
         return
+    state = connection.scope.setdefault("state", {})
+    counted: set[str] = state.setdefault(_COUNTED_KEY, set())
+    if name in counted:
+        return
+    counted.add(name)
     limiter: RateLimiter = resources.limiter
     limits = parse_limits(getattr(settings, _setting(name)))
     decision = await limiter.hit(name, limits, key(connection))
-    state = connection.scope.setdefault("state", {})
     earlier: Decision | None = state.get(STATE_KEY)
     if earlier is None or decision.remaining <= earlier.remaining:
         state[STATE_KEY] = decision

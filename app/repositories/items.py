@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 from sqlalchemy import (
+    ColumnElement,
     Executable,
     Row,
     bindparam,
@@ -26,6 +27,7 @@ from app.events import outbox
 from app.events.outbox import EventDraft
 from app.models.events import Audience, EventKind
 from app.models.items import Item, Visibility, items
+from app.models.users import users
 from app.repositories import item_lists as lists
 from app.repositories import search
 from app.repositories.item_lists import COLUMNS, ItemFilter, Position
@@ -140,10 +142,18 @@ class ItemRepository:
 
     async def delete_all_of(self, owner_id: int) -> None:
         """Delete (softly) everything that an account owns."""
+        await self._delete_where(items.c.owner_id == owner_id)
+
+    async def delete_ownerless(self) -> int:
+        """Delete (softly) what was made while its owner's account was deleted; return how many."""
+        gone = select(users.c.id).where(users.c.deleted_at.is_not(None))
+        return await self._delete_where(items.c.owner_id.in_(gone))
+
+    async def _delete_where(self, condition: ColumnElement[bool]) -> int:
         moment = now()
         statement = (
             update(items)
-            .where(items.c.owner_id == owner_id, items.c.deleted_at.is_(None))
+            .where(condition, items.c.deleted_at.is_(None))
             .values(deleted_at=moment, updated_at=moment, version=items.c.version + 1)
             .returning(*COLUMNS)
         )
@@ -151,6 +161,7 @@ class ItemRepository:
         if deleted:
             drafts = (_event(EventKind.ITEM_DELETED, item) for item in deleted)
             await outbox.record(self._connection, *drafts)
+        return len(deleted)
 
     async def purge(self, moment: datetime) -> int:
         """Delete for good what was deleted before a moment; return how many items that were."""

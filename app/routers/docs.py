@@ -10,6 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import BaseRoute
 from starlette.staticfiles import StaticFiles
 
 from app.dependencies.idempotency import KEY_PARAMETER, REPLAYED_HEADER, IdempotentRoute
@@ -98,13 +99,14 @@ def openapi_document(app: FastAPI, prefix: str = "/") -> dict[str, object]:
         for route in app.routes
         if isinstance(route, APIRoute) and route.path.startswith(prefix)
     ]
+    webhooks = webhook_routes()
     document = get_openapi(
         title=_title(app, prefix),
         version=app.version,
         description=DESCRIPTION + (_VERSIONS if prefix == "/" else ""),
         routes=routes,
-        webhooks=webhook_routes(),
-        tags=app.openapi_tags,
+        webhooks=webhooks,
+        tags=_tags([*routes, *webhooks]),
         separate_input_output_schemas=True,
     )
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
@@ -121,6 +123,14 @@ def openapi_document(app: FastAPI, prefix: str = "/") -> dict[str, object]:
         return document
     spoken: dict[str, object] = _spoken_in(prefix, document)
     return spoken
+
+
+def _tags(routes: Sequence[BaseRoute]) -> list[dict[str, Any]]:
+    """Return the tags in the order of the routes: pages that are not told show webhooks first."""
+    names = dict.fromkeys(
+        str(tag) for route in routes if isinstance(route, APIRoute) for tag in route.tags
+    )
+    return [{"name": name} for name in names]
 
 
 def _spoken_in(prefix: str, document: Any) -> Any:

@@ -11,7 +11,8 @@ from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from app.dependencies.auth import API_KEY_HEADER, authenticate, bearer_token
-from app.errors import DomainError, InvalidToken, NotFound, UpgradeRequired
+from app.dependencies.limits import check, client_key
+from app.errors import DomainError, InvalidToken, NotFound, RateLimited, UpgradeRequired
 from app.events.channels import compact, is_channel, is_room, item_id_of
 from app.events.subscriber import POLICY_VIOLATION, SERVICE_RESTART, TRY_AGAIN_LATER
 from app.resources import Resources
@@ -76,9 +77,12 @@ async def live(websocket: WebSocket) -> None:
         if opened > resources.settings.websocket_connections_per_address:
             await _close(websocket, TRY_AGAIN_LATER)
         else:
+            await check(websocket, "default", key=client_key)
             await Connection(websocket, resources).run()
     except Closed as closed:
         await _close(websocket, closed.code, closed.reason)
+    except RateLimited as limited:
+        await _close(websocket, TRY_AGAIN_LATER, limited.error_code)
     except (WebSocketDisconnect, RuntimeError):
         pass  # gone: there is nobody left to tell
     finally:

@@ -94,10 +94,10 @@ KINDS = {
         "UtcDateTime",
         "sa.DateTime(timezone=True)",
         "datetime",
-        'Annotated[AwareDatetime, Field(examples=["2026-11-21T09:30:00Z"])]',
+        'Annotated[Moment, Field(examples=["2026-11-21T09:30:00Z"])]',
         '"2026-11-21T09:30:00Z"',
         '"2026-12-24T18:00:00Z"',
-        '"soon"',
+        '"9999-12-31T23:59:59-12:00"',
     ),
 }
 

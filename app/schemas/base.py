@@ -1,9 +1,18 @@
 """What every schema shares: strictness towards input, and the kinds of text."""
 
 import re
+from datetime import UTC, datetime
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+)
 from pydantic_core import PydanticCustomError
 
 # PostgreSQL cannot store NUL, and no client means it.
@@ -33,6 +42,24 @@ PathId = Annotated[int, BeforeValidator(_decimal), Field(ge=1, le=2**63 - 1)]
 
 ResourceId = Annotated[int, Field(ge=1, le=2**63 - 1)]
 """A positive 64-bit integer."""
+
+
+# For PostgreSQL's driver the first and the last of all are infinities, which have no time zone.
+_INFINITIES = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        moment = moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("There is no such moment") from None
+    if moment in _INFINITIES:
+        raise ValueError("There is no such moment")
+    return moment
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+"""A point in time, sent with any offset, in UTC."""
 
 
 class Input(BaseModel):

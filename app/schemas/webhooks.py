@@ -3,11 +3,11 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from app.models.events import INTERNAL_KINDS, EventKind
 from app.models.webhooks import DeliveryStatus, DisabledReason
-from app.schemas.base import Input, Line, Output
+from app.schemas.base import Input, Line, Moment, Output
 
 MAX_KINDS = 50
 KINDS = tuple(kind for kind in EventKind if kind not in INTERNAL_KINDS)
@@ -63,8 +63,8 @@ class WebhookPatch(Input):
 class ReplayIn(Input):
     """Of which time to send all events again."""
 
-    since: AwareDatetime = Field(examples=["2026-11-21T08:00:00Z"])
-    until: AwareDatetime | None = Field(
+    since: Moment = Field(examples=["2026-11-21T08:00:00Z"])
+    until: Moment | None = Field(
         None, description="Exclusive; now by default.", examples=["2026-11-21T09:00:00Z"]
     )
 

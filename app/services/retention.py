@@ -48,6 +48,8 @@ async def sweep(
         gone["email_changes"] = await EmailChangeRepository(connection).delete_before(moment)
     async with db.transaction() as connection:
         gone["items"] = await ItemRepository(connection).purge(moment - RESTORABLE_FOR)
+        # A request or import may have asked who comes just before the account was deleted.
+        gone["ownerless"] = await ItemRepository(connection).delete_ownerless()
     async with db.transaction() as connection:
         gone["audit"] = await AuditRepository(connection).delete_before(moment - audit_kept_for)
     async with db.transaction() as connection:

@@ -1,7 +1,7 @@
 """The rules of webhook endpoints: whose they are, where they may go, and sending once more."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -205,7 +205,7 @@ class Webhooks:
             Conflict: the endpoint is off.
             Unprocessable: the time is not one, or has too many events.
         """
-        since, until = body.since.astimezone(UTC), (body.until or now()).astimezone(UTC)
+        since, until = body.since, body.until or now()
         if since >= until:
             raise Unprocessable.field("until", "It must be later than since")
         async with self._db.transaction() as connection:

@@ -1,13 +1,18 @@
 """`Idempotency-Key`: a repeat gets the first answer, whatever happens at the same time."""
 
 import asyncio
+import hashlib
+import json
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import pytest
+from fastapi import FastAPI
 from httpx import AsyncClient
 
 from app.context import current_request
+from app.repositories.idempotency import IdempotencyRepository
 from tests.factories import Tokens, register, sign_in
 
 BODY = {"name": "Once", "price": 1}
@@ -80,8 +85,6 @@ async def test_a_bad_key_is_422(client: AsyncClient, key: str) -> None:
 
 
 async def test_registration_can_be_repeated(client: AsyncClient) -> None:
-    from uuid import uuid4
-
     name = f"u{uuid4().hex[:12]}"
     body = {
         "email": f"{name}@example.com",
@@ -94,6 +97,24 @@ async def test_registration_can_be_repeated(client: AsyncClient) -> None:
     second = await client.post("/api/v1/auth/register", json=body, headers=headers)
     assert first.status_code == second.status_code == 201, second.text
     assert first.json() == second.json()
+
+
+async def test_what_is_kept_of_a_registration_helps_nobody_to_guess_its_password(
+    client: AsyncClient, app: FastAPI
+) -> None:
+    path, name = "/api/v1/auth/register", f"u{uuid4().hex[:12]}"
+    password = "correct horse battery"
+    fields = {"email": f"{name}@example.com", "username": name}
+    body = json.dumps(fields | {"password": password, "confirm_password": password}).encode()
+    headers = {"Idempotency-Key": name, "Content-Type": "application/json"}
+    assert (await client.post(path, content=body, headers=headers)).status_code == 201
+    async with app.state.resources.db.read() as connection:
+        stored = await IdempotencyRepository(connection).find("anonymous", name)
+    assert stored is not None
+    # A digest without a key would be a fast hash of the password.
+    guess = hashlib.sha256(f"POST {path}?\n".encode() + body).hexdigest()
+    assert stored.fingerprint != guess
+    assert guess.encode() not in stored.body
 
 
 async def test_many_changes_at_once_with_one_key_are_made_once(client: AsyncClient) -> None:

@@ -119,3 +119,37 @@ async def test_health_is_never_limited(make_app: MakeApp, make_client: MakeClien
 
 async def test_without_limits_nothing_is_counted(app: FastAPI, client: AsyncClient) -> None:
     assert "ratelimit-limit" not in (await client.get(ITEMS)).headers
+
+
+@pytest.mark.usefixtures("clean_database")
+async def test_a_repeat_under_one_key_counts_as_well(
+    make_app: MakeApp, make_client: MakeClient
+) -> None:
+    app = await make_app(**LIMITED)
+    tokens = await new_user(make_client(app, address="203.0.113.10"))
+    headers = {**tokens.headers, "Idempotency-Key": "again"}
+    client = make_client(app, address="203.0.113.11")
+    body = {"name": "Once", "price": 1}
+    answers = [await client.post(ITEMS, json=body, headers=headers) for _ in range(12)]
+    assert [each.status_code for each in answers] == [201] * 10 + [429] * 2
+    left = [each.headers["ratelimit-remaining"] for each in answers[:10]]
+    assert left == [str(9 - n) for n in range(10)]  # each is counted, and once
+
+
+@pytest.mark.usefixtures("clean_database")
+async def test_nobody_tries_passwords_on_a_registration_by_its_key(
+    make_app: MakeApp, make_client: MakeClient
+) -> None:
+    app = await make_app(rate_limits_enabled=True, rate_limit_register="5/minute")
+    client = make_client(app, address="203.0.113.12")
+    body = {"email": "ada@example.com", "username": "ada"}
+    statuses = []
+    for n in range(8):
+        password = f"correct horse battery {n}"
+        answer = await client.post(
+            "/api/v1/auth/register",
+            json=body | {"password": password, "confirm_password": password},
+            headers={"Idempotency-Key": "ada"},
+        )
+        statuses.append(answer.status_code)
+    assert statuses == [201, *[422] * 4, *[429] * 3]

@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -15,7 +16,10 @@ from app.models.idempotency import idempotency_keys
 from app.models.items import items
 from app.models.jobs import jobs
 from app.models.users import login_failures, one_time_tokens, sessions
+from app.repositories.items import ItemRepository
 from app.repositories.jobs import JobRepository
+from app.schemas.items import ItemIn
+from app.services.items import stored_values
 from app.services.retention import sweep
 from tests.factories import create_item, expect, new_user, register
 from tests.patience import PATIENCE
@@ -63,6 +67,7 @@ async def test_each_kind_goes_when_its_time_has_come(client: AsyncClient, app: F
         "tokens": 3,  # the ticket, and the links that two registrations sent
         "email_changes": 0,
         "items": 0,
+        "ownerless": 0,
         "audit": 0,
         "jobs": 0,
         "deliveries": 0,
@@ -120,3 +125,21 @@ async def test_the_sweep_runs_as_a_job(app: FastAPI) -> None:
                 break
             await asyncio.sleep(0.01)
     assert "events" in (job.result or {})
+
+
+async def test_what_was_made_while_its_owner_was_deleted_goes_with_the_owner(
+    client: AsyncClient, app: FastAPI
+) -> None:
+    db = app.state.resources.db
+    late, other = await new_user(client), await new_user(client)
+    kept = await create_item(client, other)
+    await client.delete("/api/v1/users/me", headers=late.headers)
+    async with db.transaction() as connection:  # as a request that had asked who comes before
+        body = stored_values(ItemIn(name="Late", price=Decimal(1)))
+        item = await ItemRepository(connection).add(late.account.id, body)
+    url = f"/api/v1/items/{item.id}"
+    assert (await client.get(url)).status_code == 200
+    assert (await sweep(db, A_DAY, A_DAY))["ownerless"] >= 1
+    assert (await client.get(url)).status_code == 404
+    assert (await client.get(f"/api/v1/items/{kept['id']}")).status_code == 200
+    assert (await sweep(db, A_DAY, A_DAY))["ownerless"] == 0

@@ -101,6 +101,23 @@ async def test_a_page_of_one_is_continued_at_the_other(pairs: list[Pair]) -> Non
         assert seen == made
 
 
+async def test_what_was_made_at_one_under_a_key_is_told_again_by_the_other(
+    pairs: list[Pair],
+) -> None:
+    for one, other in pairs:
+        user = await new_user(one.client)
+        headers = {**user.headers, "Idempotency-Key": "once"}
+        body = {"name": "Once", "price": 1}
+        first = expect(await one.client.post("/api/v1/items", json=body, headers=headers), 201)
+        again = await other.client.post("/api/v1/items", json=body, headers=headers)
+        assert expect(again, 201) == first
+        assert again.headers["idempotency-replayed"] == "true"
+        changed = await other.client.post(
+            "/api/v1/items", json=body | {"price": 2}, headers=headers
+        )
+        assert expect(changed, 422)["error_code"] == "IDEMPOTENCY_KEY_REUSED"
+
+
 async def test_a_webhook_that_was_made_at_one_is_signed_by_the_other(pairs: list[Pair]) -> None:
     for one, other in pairs:
         user = await new_user(one.client)

@@ -217,6 +217,18 @@ async def test_a_switched_off_endpoint_is_not_tested_and_not_replayed(
     assert replayed.status_code == 409
 
 
+@pytest.mark.parametrize("field", ["since", "until"])
+async def test_a_moment_beyond_all_time_zones_is_422(
+    client: AsyncClient, owner: Tokens, field: str
+) -> None:
+    made = await create(client, owner)
+    for moment in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"):
+        body = {"since": "2026-01-01T00:00:00Z", field: moment}
+        path = f"/api/v1/webhooks/{made['id']}/replay"
+        answer = await client.post(path, json=body, headers=owner.headers)
+        assert expect(answer, 422)["errors"][0]["field"] == field
+
+
 async def test_a_delivery_is_for_its_owner_alone(client: AsyncClient, app: FastAPI) -> None:
     owner, stranger, boss = await new_user(client), await new_user(client), await admin(client, app)
     async with receiving() as receiver, hooked(client, owner, receiver) as hook:

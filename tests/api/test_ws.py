@@ -428,6 +428,23 @@ async def test_an_address_has_so_many_sockets_whoever_has_signed_in(
             assert (await live.receive())["type"] == "welcome"
 
 
+async def test_an_address_opens_so_many_sockets_in_a_time(
+    make_app: MakeApp, client: AsyncClient
+) -> None:
+    tokens = await new_user(client)
+    app = await make_app(rate_limits_enabled=True, rate_limit_default="2/hour")
+    hasty = {"X-Forwarded-For": "203.0.113.17"}
+    async with serving(app) as server:
+        for _ in range(2):
+            async with socket(server, tokens, headers=hasty) as live:
+                assert (await live.receive())["type"] == "welcome"
+        async with socket(server, tokens, headers=hasty) as late:
+            assert await late.close_code() == 1013
+            assert late.raw.close_reason == "RATE_LIMITED"
+        async with socket(server, tokens, headers={"X-Forwarded-For": "203.0.113.18"}) as live:
+            assert (await live.receive())["type"] == "welcome"
+
+
 async def test_a_socket_has_so_many_channels(make_app: MakeApp, client: AsyncClient) -> None:
     tokens = await new_user(client)
     app = await make_app(websocket_messages_per_second=1000)

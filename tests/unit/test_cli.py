@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import sqlite3
+import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -37,6 +38,7 @@ COMMANDS = (
     "settings",
     "version",
 )
+ROOT = Path(__file__).parents[2]
 PASSWORD = "violet anchor meadow"
 
 
@@ -244,6 +246,22 @@ def test_seeding_a_production_has_to_be_meant(
     assert "--in-production" in capsys.readouterr().err
     assert main(["seed", "--in-production"]) == 1
     assert "No database" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("amount", [("--users", "0"), ("--items", "-1"), ("--items", "many")])
+def test_seeding_what_cannot_be_is_told(
+    capsys: pytest.CaptureFixture[str], amount: tuple[str, str]
+) -> None:
+    with pytest.raises(SystemExit) as refused:
+        main(["seed", *amount])
+    assert refused.value.code == 2
+    assert amount[0] in capsys.readouterr().err
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    command = f"set -o pipefail; {sys.executable} -m app.cli openapi | head -n 1"
+    told = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, check=False)
+    assert (told.stdout, told.stderr) == (b"{\n", b"")
 
 
 def test_an_address_that_is_not_ours_is_told(
