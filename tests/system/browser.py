@@ -26,7 +26,7 @@ from playwright.async_api import (
 from tests.patience import PATIENCE
 from tests.services import free_port
 
-_PATIENCE = 15_000  # milliseconds; of a busy machine
+_PATIENCE = PATIENCE * 1000  # milliseconds
 expect.set_options(timeout=_PATIENCE)
 _LEFT = "closed before the connection is established"  # a page was left while its socket connected
 _ROOT = Path(__file__).resolve().parents[2]
