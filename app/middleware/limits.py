@@ -1,5 +1,6 @@
 """Bounds on what a request may bring, before anything is done for it."""
 
+import asyncio
 import re
 from collections.abc import Sequence
 
@@ -9,16 +10,19 @@ from app.errors import (
     BadRequest,
     HeadersTooLarge,
     PayloadTooLarge,
+    RequestTimeout,
     Unprocessable,
     UriTooLong,
 )
+from app.http_protocol import LEAST_BYTES
 from app.schemas.json_depth import JsonDepth
 
+BODY_SECONDS = 8.0  # that may be waited for the next LEAST_BYTES of a body, or its end
 METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
 
 class InputLimits:
-    """Refuses too many headers, too long a query, too large or too deep a body."""
+    """Refuses too many headers, too long a query, too large, too deep or too slow a body."""
 
     def __init__(
         self,
@@ -49,9 +53,11 @@ class InputLimits:
         max_body = self._max_body if larger is None else larger
         _check_length(scope, max_body)
         # A file is no JSON body, whatever its type says: its reader has limits of its own.
-        is_json = larger is None and _is_json(scope)
-        depth = JsonDepth(self._max_depth) if is_json else None
-        await self._app(scope, _bounded(receive, max_body, depth), send)
+        if larger is not None:
+            await self._app(scope, _bounded(receive, max_body, None), send)
+            return
+        depth = JsonDepth(self._max_depth) if _is_json(scope) else None
+        await self._app(scope, _bounded(_timely(receive), max_body, depth), send)
 
     def _check_head(self, scope: Scope) -> None:
         if len(scope["headers"]) > self._max_headers:
@@ -84,6 +90,31 @@ def _bounded(receive: Receive, max_body: int, depth: JsonDepth | None) -> Receiv
         return message
 
     return bounded_receive
+
+
+def _timely(receive: Receive) -> Receive:
+    """Wait for a body while it comes; for a client's end, which is heard of later, without end."""
+    clock = asyncio.get_running_loop().time
+    left, came, is_whole = BODY_SECONDS, 0, False
+
+    async def timely_receive() -> Message:
+        nonlocal left, came, is_whole
+        if is_whole:
+            return await receive()
+        asked = clock()
+        try:
+            async with asyncio.timeout(left):
+                message = await receive()
+        except TimeoutError as error:
+            raise RequestTimeout("The body stopped, or comes too slowly") from error
+        left -= clock() - asked
+        came += len(message.get("body", b""))
+        if came >= LEAST_BYTES:
+            left, came = BODY_SECONDS, 0
+        is_whole = not message.get("more_body", False)
+        return message
+
+    return timely_receive
 
 
 def _check_length(scope: Scope, max_body: int) -> None:
