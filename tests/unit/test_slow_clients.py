@@ -2,13 +2,12 @@
 
 import asyncio
 import contextlib
-import functools
 import json
 import re
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 import uvicorn
@@ -18,21 +17,19 @@ from starlette.requests import Request
 
 from app import http_protocol
 from app.http_protocol import LEAST_BYTES
+from app.middleware import limits
 from app.server import OPTIONS, LingeringServer
 from tests.live_server import LiveServer, serving
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, in_some_round
 from tests.raw_socket import HANDSHAKE, Opcode, RawSocket, connection, frame, request
 from tests.unit.test_lingering import begun
 
 HEAD_SECONDS = 0.3
 STEP = HEAD_SECONDS / 20  # between two bytes: no two of them come too late for a deadline of each
 KEEP_ALIVE = 0.8
-ROUNDS = 5
 GET = request("/", {})
 HALF = GET[:20]
 ROOT = Path(__file__).resolve().parents[2]
-
-Test = Callable[..., Coroutine[Any, Any, None]]
 
 
 def make_app() -> FastAPI:
@@ -70,8 +67,14 @@ def make_app() -> FastAPI:
 async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[LiveServer]:
     monkeypatch.setattr(http_protocol, "HEAD_SECONDS", HEAD_SECONDS)
     monkeypatch.setitem(OPTIONS, "timeout_keep_alive", KEEP_ALIVE)
-    async with serving(make_app()) as server, asyncio.timeout(PATIENCE):
+    async with serving(make_app()) as server:
         yield server
+
+
+@asynccontextmanager
+async def talking_to(url: str) -> AsyncIterator[RawSocket]:
+    async with asyncio.timeout(PATIENCE), connection(url) as raw:
+        yield raw
 
 
 async def ended(raw: RawSocket, data: bytes) -> bytes:
@@ -85,19 +88,6 @@ async def ended(raw: RawSocket, data: bytes) -> bytes:
     with contextlib.suppress(ConnectionError):  # for what was sent and is read by nobody
         return await reading
     return b""
-
-
-def in_some_round(test: Test) -> Test:
-    """Let a machine that stood still, which ended who was in time, try again."""
-
-    @functools.wraps(test)
-    async def rounds(*arguments: Any, **named: Any) -> None:
-        for _ in range(ROUNDS - 1):
-            with contextlib.suppress(AssertionError, EOFError, ConnectionError):
-                return await test(*arguments, **named)
-        return await test(*arguments, **named)
-
-    return rounds
 
 
 async def answer_of(raw: RawSocket) -> bytes:
@@ -114,7 +104,7 @@ def must_be_late(answer: bytes) -> None:
 
 
 async def test_a_connection_that_says_nothing_is_closed_without_a_word(server: LiveServer) -> None:
-    async with connection(server.url) as raw:
+    async with talking_to(server.url) as raw:
         assert await raw.reader.read() == b""
 
 
@@ -122,7 +112,7 @@ async def test_a_connection_that_says_nothing_is_closed_without_a_word(server: L
 async def test_a_head_that_trickles_is_ended_while_others_are_served(
     server: LiveServer, before: bytes
 ) -> None:
-    async with connection(server.url) as raw, server.client() as other:
+    async with talking_to(server.url) as raw, server.client() as other:
         raw.write(before)
         if before:
             await answer_of(raw)
@@ -135,13 +125,13 @@ async def test_a_head_that_trickles_is_ended_while_others_are_served(
 
 
 async def test_empty_lines_before_a_request_put_nothing_off(server: LiveServer) -> None:
-    async with connection(server.url) as raw:
+    async with talking_to(server.url) as raw:
         assert await ended(raw, b"\r\n" * 1000) == b""
 
 
 @in_some_round
 async def test_a_head_in_pieces_is_served_when_it_is_whole_in_time(server: LiveServer) -> None:
-    async with connection(server.url) as raw:
+    async with talking_to(server.url) as raw:
         for _ in range(3):
             raw.write(HALF)
             await asyncio.sleep(STEP)
@@ -157,7 +147,7 @@ async def test_a_head_in_pieces_is_served_when_it_is_whole_in_time(server: LiveS
 async def test_half_a_head_behind_a_whole_request_waits_for_its_answer(
     server: LiveServer, *, goes_on: bool
 ) -> None:
-    async with connection(server.url) as raw:
+    async with talking_to(server.url) as raw:
         raw.write(request("/long", {}) + GET + HALF)
         text = await raw.reader.readuntil(b"here")
         assert b"end" in text
@@ -170,7 +160,7 @@ async def test_half_a_head_behind_a_whole_request_waits_for_its_answer(
 
 @in_some_round
 async def test_a_body_has_no_deadline_here(server: LiveServer) -> None:
-    async with connection(server.url) as raw:
+    async with talking_to(server.url) as raw:
         raw.write(request("/", {"Content-Length": "4", "Connection": "close"}, method="POST"))
         for _ in range(4):
             await asyncio.sleep(HEAD_SECONDS / 2)
@@ -179,7 +169,7 @@ async def test_a_body_has_no_deadline_here(server: LiveServer) -> None:
 
 
 async def test_a_body_that_trickles_behind_its_answer_is_ended(server: LiveServer) -> None:
-    async with connection(server.url) as raw:
+    async with talking_to(server.url) as raw:
         raw.write(request("/early", {"Content-Length": "100000"}, method="POST"))
         await answer_of(raw)
         assert await ended(raw, b"b" * 1000) == b""
@@ -188,7 +178,7 @@ async def test_a_body_that_trickles_behind_its_answer_is_ended(server: LiveServe
 @in_some_round
 async def test_a_body_that_comes_behind_its_answer_is_let_come(server: LiveServer) -> None:
     piece = b"b" * LEAST_BYTES
-    async with connection(server.url) as raw:
+    async with talking_to(server.url) as raw:
         raw.write(request("/early", {"Content-Length": str(10 * len(piece))}, method="POST"))
         await answer_of(raw)
         for _ in range(10):
@@ -201,7 +191,7 @@ async def test_a_body_that_comes_behind_its_answer_is_let_come(server: LiveServe
 @in_some_round
 @pytest.mark.parametrize("before", [b"", GET], ids=["at once", "after a request"])
 async def test_a_websocket_stays_open(server: LiveServer, before: bytes) -> None:
-    async with connection(server.url) as raw:
+    async with talking_to(server.url) as raw:
         raw.write(before)
         if before:
             await answer_of(raw)
@@ -219,7 +209,7 @@ async def test_a_head_that_was_begun_holds_up_no_end() -> None:
     server = LingeringServer(config, 0.0)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        async with asyncio.timeout(PATIENCE), begun(server, listener), connection(url) as raw:
+        async with begun(server, listener), talking_to(url) as raw:
             raw.write(HALF)
             while not any(vars(each)["scope"] for each in server.server_state.connections):
                 await asyncio.sleep(0.01)
@@ -229,8 +219,6 @@ async def test_a_head_that_was_begun_holds_up_no_end() -> None:
 
 
 def test_the_edge_has_the_same_deadlines() -> None:
-    from app.middleware import limits
-
     shipped = (ROOT / "docker/nginx/nginx.conf").read_text(encoding="utf-8")
     seconds = dict(re.findall(r"client_(header|body)_timeout (\d+)s;", shipped))
     assert float(seconds["header"]) == http_protocol.HEAD_SECONDS
