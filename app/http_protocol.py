@@ -11,8 +11,9 @@ from app.errors import BadRequest, DomainError, HeadersTooLarge, RequestTimeout,
 from app.problem_details import API_CSP, MEDIA_TYPE, SAFE_HEADERS, encoded, problem
 
 MAX_HEAD_BYTES = 2 * 1024 * 1024  # as much as a body; nginx in front stops at 32 KiB
-HEAD_SECONDS = 8.0  # from a head's first byte to its end, and for that byte on a new connection
-LEAST_BYTES = 4096  # of a body, while it is waited for: who sends less in so long is too slow
+CLIENT_SECONDS = 8.0  # for a new connection's first byte, a head, and each LEAST_BYTES of a body
+LEAST_BYTES = 4096
+LATE = "body_is_late"  # in a scope's state: nothing, or too little, came for so long
 _MAX_URL_BYTES = 65_535  # what httptools can take apart
 _LINGER = 1.0  # seconds that one who was refused may go on sending
 
@@ -35,7 +36,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Wait for a first byte, as Uvicorn does for that of a later request."""
         super().connection_made(transport)
         self.timeout_keep_alive_task = self.loop.call_later(
-            HEAD_SECONDS, self.timeout_keep_alive_handler
+            CLIENT_SECONDS, self.timeout_keep_alive_handler
         )
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -51,8 +52,9 @@ class HttpProtocol(HttpToolsProtocol):
         self._unread += len(data)
         if self._unread > MAX_HEAD_BYTES:
             self.send_400_response("The head of the request is too large")
-        # Who waits for a body that came in part is the app, and a whole request has no deadline.
-        elif self.cycle is None or self.cycle.response_complete:
+            return
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete or cycle.more_body:
             self._wait_for_more(len(data))
 
     def on_headers_complete(self) -> None:
@@ -71,6 +73,8 @@ class HttpProtocol(HttpToolsProtocol):
         """End a request."""
         super().on_message_complete()
         self._unread = 0
+        if self._deadline is not None:
+            self._end_deadline()
 
     def timeout_keep_alive_handler(self) -> None:
         """End a connection on which nothing came, or no more of what was begun before an answer."""
@@ -80,10 +84,10 @@ class HttpProtocol(HttpToolsProtocol):
             super().timeout_keep_alive_handler()
 
     def _wait_for_more(self, size: int) -> None:
-        """Note what came while no answer is under way: of a head, or of a body after its answer."""
+        """Note what came of a head or a body that is not whole yet."""
         if self._deadline is None and self.transport.get_protocol() is self:  # and no WebSocket
             self._came = 0
-            self._deadline = self.loop.call_later(HEAD_SECONDS, self._on_deadline)
+            self._deadline = self.loop.call_later(CLIENT_SECONDS, self._on_deadline)
         self._came += size
 
     def _end_deadline(self) -> None:
@@ -93,12 +97,21 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _on_deadline(self) -> None:
         self._deadline = None
+        cycle = self.cycle
         if self._is_within_head():
             self._refuse(_late())
-        elif self._came >= LEAST_BYTES:  # who sends a body to its end reads the answer after it
+        elif self._came >= LEAST_BYTES or self._holds_up():
             self._wait_for_more(0)
-        else:
+        elif cycle is None or cycle.response_complete:
             self.transport.close()
+        elif not cycle.response_started:  # the app hears of it by a piece that is empty
+            self.scope["state"][LATE] = True
+            cycle.message_event.set()
+
+    def _holds_up(self) -> bool:
+        """Tell whether it is us that a client has to wait for before it goes on."""
+        is_asked_first = self.cycle is not None and self.cycle.waiting_for_100_continue
+        return self.flow.read_paused or is_asked_first
 
     def _is_within_head(self) -> bool:
         return self.scope is not None and "method" not in self.scope
@@ -162,4 +175,4 @@ class HttpProtocol(HttpToolsProtocol):
 
 
 def _late() -> DomainError:
-    return RequestTimeout(f"A head has to be whole within {HEAD_SECONDS:g} seconds")
+    return RequestTimeout(f"A head has to be whole within {CLIENT_SECONDS:g} seconds")

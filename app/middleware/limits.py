@@ -1,8 +1,8 @@
 """Bounds on what a request may bring, before anything is done for it."""
 
-import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -14,10 +14,9 @@ from app.errors import (
     Unprocessable,
     UriTooLong,
 )
-from app.http_protocol import LEAST_BYTES
+from app.http_protocol import LATE
 from app.schemas.json_depth import JsonDepth
 
-BODY_SECONDS = 8.0  # that may be waited for the next LEAST_BYTES of a body, or its end
 METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
 
@@ -53,11 +52,10 @@ class InputLimits:
         max_body = self._max_body if larger is None else larger
         _check_length(scope, max_body)
         # A file is no JSON body, whatever its type says: its reader has limits of its own.
-        if larger is not None:
-            await self._app(scope, _bounded(receive, max_body, None), send)
-            return
-        depth = JsonDepth(self._max_depth) if _is_json(scope) else None
-        await self._app(scope, _bounded(_timely(receive), max_body, depth), send)
+        is_file = larger is not None
+        depth = JsonDepth(self._max_depth) if _is_json(scope) and not is_file else None
+        state = {} if is_file else scope.get("state", {})
+        await self._app(scope, _bounded(receive, max_body, depth, state), send)
 
     def _check_head(self, scope: Scope) -> None:
         if len(scope["headers"]) > self._max_headers:
@@ -74,7 +72,9 @@ class InputLimits:
         return next((size for pattern, size in self._larger if pattern.match(path)), None)
 
 
-def _bounded(receive: Receive, max_body: int, depth: JsonDepth | None) -> Receive:
+def _bounded(
+    receive: Receive, max_body: int, depth: JsonDepth | None, state: Mapping[str, Any]
+) -> Receive:
     size = 0
 
     async def bounded_receive() -> Message:
@@ -87,34 +87,11 @@ def _bounded(receive: Receive, max_body: int, depth: JsonDepth | None) -> Receiv
                 raise _too_large(max_body)
             if depth is not None:
                 depth.feed(chunk)
+            if not chunk and LATE in state and message.get("more_body"):
+                raise RequestTimeout("The body stopped, or comes too slowly")
         return message
 
     return bounded_receive
-
-
-def _timely(receive: Receive) -> Receive:
-    """Wait for a body while it comes; for a client's end, which is heard of later, without end."""
-    clock = asyncio.get_running_loop().time
-    left, came, is_whole = BODY_SECONDS, 0, False
-
-    async def timely_receive() -> Message:
-        nonlocal left, came, is_whole
-        if is_whole:
-            return await receive()
-        asked = clock()
-        try:
-            async with asyncio.timeout(left):
-                message = await receive()
-        except TimeoutError as error:
-            raise RequestTimeout("The body stopped, or comes too slowly") from error
-        left -= clock() - asked
-        came += len(message.get("body", b""))
-        if came >= LEAST_BYTES:
-            left, came = BODY_SECONDS, 0
-        is_whole = not message.get("more_body", False)
-        return message
-
-    return timely_receive
 
 
 def _check_length(scope: Scope, max_body: int) -> None:

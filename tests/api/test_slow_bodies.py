@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from httpx import AsyncClient
 
+from app import http_protocol
 from app.http_protocol import LEAST_BYTES
-from app.middleware import limits
 from tests.api.test_events import stream
 from tests.factories import create_item, new_user
 from tests.live_server import LiveServer
@@ -20,7 +20,7 @@ from tests.raw_socket import RawSocket, connection, request
 
 pytestmark = pytest.mark.only("embedded")  # what is behind it makes no difference
 
-BODY_SECONDS = 0.3
+SECONDS = 0.3
 JSON = {"Content-Type": "application/json"}
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 LONG = {"Content-Length": "100000"}
@@ -29,7 +29,7 @@ CHUNKED = {"Transfer-Encoding": "chunked"}
 
 @pytest.fixture(autouse=True)
 def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "BODY_SECONDS", BODY_SECONDS)
+    monkeypatch.setattr(http_protocol, "CLIENT_SECONDS", SECONDS)
 
 
 @asynccontextmanager
@@ -85,7 +85,7 @@ async def test_a_body_that_trickles_is_ended(server: LiveServer) -> None:
         reading = asyncio.create_task(raw.reader.read())
         while not reading.done():
             raw.write(b" ")
-            await asyncio.sleep(BODY_SECONDS / 20)
+            await asyncio.sleep(SECONDS / 20)
         with contextlib.suppress(ConnectionError):  # by a byte that came behind the end
             must_be_late(await reading)
 
@@ -96,7 +96,7 @@ async def test_a_slow_body_that_keeps_coming_is_taken_in(server: LiveServer) -> 
     async with posting(server, "/auth/register", {**JSON, **length}) as raw:
         for _ in range(10):
             raw.write(b" " * LEAST_BYTES)
-            await asyncio.sleep(BODY_SECONDS / 5)
+            await asyncio.sleep(SECONDS / 5)
         raw.write(b"{}")
         assert (await raw.reader.read()).startswith(b"HTTP/1.1 422 ")
 
@@ -106,7 +106,7 @@ async def test_a_stream_whose_request_had_an_empty_body_goes_on(
 ) -> None:
     tokens = await new_user(client)
     async with stream(server, "channel=items", **{"Content-Length": "0"}) as live:
-        await asyncio.sleep(BODY_SECONDS * 1.5)
+        await asyncio.sleep(SECONDS * 1.5)
         item = await create_item(client, tokens)
         while (await live.next())["data"]["id"] != item["id"]:
             pass

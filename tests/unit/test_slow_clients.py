@@ -17,15 +17,14 @@ from starlette.requests import Request
 
 from app import http_protocol
 from app.http_protocol import LEAST_BYTES
-from app.middleware import limits
 from app.server import OPTIONS, LingeringServer
 from tests.live_server import LiveServer, serving
 from tests.patience import PATIENCE, in_some_round
 from tests.raw_socket import HANDSHAKE, Opcode, RawSocket, connection, frame, request
 from tests.unit.test_lingering import begun
 
-HEAD_SECONDS = 0.3
-STEP = HEAD_SECONDS / 20  # between two bytes: no two of them come too late for a deadline of each
+SECONDS = 0.3
+STEP = SECONDS / 20  # between two bytes: no two of them come too late for a deadline of each
 KEEP_ALIVE = 0.8
 GET = request("/", {})
 HALF = GET[:20]
@@ -48,7 +47,7 @@ def make_app() -> FastAPI:
     async def stream() -> StreamingResponse:
         async def pieces() -> AsyncIterator[str]:
             for _ in range(3):
-                await asyncio.sleep(HEAD_SECONDS / 2)
+                await asyncio.sleep(SECONDS / 2)
                 yield "piece"
             yield "end"
 
@@ -65,7 +64,7 @@ def make_app() -> FastAPI:
 
 @pytest.fixture
 async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[LiveServer]:
-    monkeypatch.setattr(http_protocol, "HEAD_SECONDS", HEAD_SECONDS)
+    monkeypatch.setattr(http_protocol, "CLIENT_SECONDS", SECONDS)
     monkeypatch.setitem(OPTIONS, "timeout_keep_alive", KEEP_ALIVE)
     async with serving(make_app()) as server:
         yield server
@@ -137,7 +136,7 @@ async def test_a_head_in_pieces_is_served_when_it_is_whole_in_time(server: LiveS
             await asyncio.sleep(STEP)
             raw.write(GET[len(HALF) :])
             await answer_of(raw)
-        await asyncio.sleep(HEAD_SECONDS * 1.5)  # idle between two requests it may be for longer
+        await asyncio.sleep(SECONDS * 1.5)  # idle between two requests it may be for longer
         raw.write(GET)
         await answer_of(raw)
 
@@ -163,7 +162,7 @@ async def test_a_body_has_no_deadline_here(server: LiveServer) -> None:
     async with talking_to(server.url) as raw:
         raw.write(request("/", {"Content-Length": "4", "Connection": "close"}, method="POST"))
         for _ in range(4):
-            await asyncio.sleep(HEAD_SECONDS / 2)
+            await asyncio.sleep(SECONDS / 2)
             raw.write(b"b")
         assert (await raw.reader.read()).endswith(b"\r\n\r\n4")
 
@@ -183,7 +182,7 @@ async def test_a_body_that_comes_behind_its_answer_is_let_come(server: LiveServe
         await answer_of(raw)
         for _ in range(10):
             raw.write(piece)
-            await asyncio.sleep(HEAD_SECONDS / 5)
+            await asyncio.sleep(SECONDS / 5)
         raw.write(GET)
         await answer_of(raw)
 
@@ -199,7 +198,7 @@ async def test_a_websocket_stays_open(server: LiveServer, before: bytes) -> None
         await asyncio.sleep(STEP)
         raw.write(request("/ws", HANDSHAKE)[1:])
         assert (await raw.head()).startswith("HTTP/1.1 101 ")
-        await asyncio.sleep(KEEP_ALIVE + HEAD_SECONDS)
+        await asyncio.sleep(KEEP_ALIVE + SECONDS)
         raw.write(frame(Opcode.TEXT, b"still here"))
         assert (await raw.read()).payload == b"still here"
 
@@ -213,7 +212,7 @@ async def test_a_head_that_was_begun_holds_up_no_end() -> None:
             raw.write(HALF)
             while not any(vars(each)["scope"] for each in server.server_state.connections):
                 await asyncio.sleep(0.01)
-            async with asyncio.timeout(http_protocol.HEAD_SECONDS / 2):
+            async with asyncio.timeout(http_protocol.CLIENT_SECONDS / 2):
                 await server.shutdown(sockets=[listener])
             assert await raw.reader.read() == b""
 
@@ -221,5 +220,5 @@ async def test_a_head_that_was_begun_holds_up_no_end() -> None:
 def test_the_edge_has_the_same_deadlines() -> None:
     shipped = (ROOT / "docker/nginx/nginx.conf").read_text(encoding="utf-8")
     seconds = dict(re.findall(r"client_(header|body)_timeout (\d+)s;", shipped))
-    assert float(seconds["header"]) == http_protocol.HEAD_SECONDS
-    assert float(seconds["body"]) == limits.BODY_SECONDS
+    assert float(seconds["header"]) == http_protocol.CLIENT_SECONDS
+    assert float(seconds["body"]) == http_protocol.CLIENT_SECONDS
