@@ -13,6 +13,7 @@ from app.problem_details import API_CSP, MEDIA_TYPE, SAFE_HEADERS, encoded, prob
 MAX_HEAD_BYTES = 2 * 1024 * 1024  # as much as a body; nginx in front stops at 32 KiB
 CLIENT_SECONDS = 8.0  # for a new connection's first byte, a head, and each LEAST_BYTES of a body
 LEAST_BYTES = 4096
+READER_SECONDS = 30.0  # in which something of an answer has to be taken, once it piles up here
 LATE = "body_is_late"  # in a scope's state: nothing, or too little, came for so long
 _MAX_URL_BYTES = 65_535  # what httptools can take apart
 _LINGER = 1.0  # seconds that one who was refused may go on sending
@@ -23,7 +24,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     Uvicorn's own says it in plain text, and collects a head of any size, trailers too: 60 MB of one
     header field cost that memory and seconds of the event loop. It also waits for ever for what a
-    client has begun, and for one that never begins.
+    client has begun, for one that never begins, and for one that does not read its answer.
     """
 
     url = b""  # of the request that is being read
@@ -31,6 +32,7 @@ class HttpProtocol(HttpToolsProtocol):
     _is_refused = False
     _deadline: asyncio.TimerHandle | None = None  # while a client is to go on with what it began
     _came = 0  # bytes since it was set
+    _unread_deadline: asyncio.TimerHandle | None = None  # while an answer is more than is taken
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for a first byte, as Uvicorn does for that of a later request."""
@@ -43,6 +45,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Wait for nothing any more."""
         super().connection_lost(exc)
         self._end_deadline()
+        self._end_unread_deadline()
 
     def data_received(self, data: bytes) -> None:
         """Take in what came, unless too much came that has led to nothing."""
@@ -82,6 +85,30 @@ class HttpProtocol(HttpToolsProtocol):
             self._refuse(_late())
         else:
             super().timeout_keep_alive_handler()
+
+    def pause_writing(self) -> None:
+        """Hold the app back until the client has read more."""
+        super().pause_writing()
+        self._wait_for_reader()
+
+    def resume_writing(self) -> None:
+        """Let the app go on."""
+        super().resume_writing()
+        self._end_unread_deadline()
+
+    def _wait_for_reader(self) -> None:
+        unsent = self.transport.get_write_buffer_size()
+        self._unread_deadline = self.loop.call_later(READER_SECONDS, self._on_unread, unsent)
+
+    def _end_unread_deadline(self) -> None:
+        if self._unread_deadline is not None:
+            self._unread_deadline.cancel()
+
+    def _on_unread(self, unsent: int) -> None:
+        if self.transport.get_write_buffer_size() < unsent:
+            self._wait_for_reader()
+        else:
+            self.transport.abort()
 
     def _wait_for_more(self, size: int) -> None:
         """Note what came of a head or a body that is not whole yet."""

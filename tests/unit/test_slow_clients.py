@@ -28,6 +28,7 @@ from tests.unit.test_lingering import begun
 SECONDS = 0.3
 STEP = SECONDS / 20  # between two bytes: no two of them come too late for a deadline of each
 KEEP_ALIVE = 0.8
+LARGE = 2**25  # bytes: more than the kernel takes in for anybody
 GET = request("/", {})
 HALF = GET[:20]
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,6 +67,10 @@ def make_app() -> FastAPI:
             yield "end"
 
         return StreamingResponse(pieces())
+
+    @app.get("/large")
+    async def large() -> PlainTextResponse:
+        return PlainTextResponse("l" * LARGE)
 
     @app.websocket("/ws")
     async def echo(websocket: WebSocket) -> None:
@@ -239,6 +244,34 @@ async def test_a_head_that_was_begun_holds_up_no_end() -> None:
             async with asyncio.timeout(http_protocol.CLIENT_SECONDS / 2):
                 await server.shutdown(sockets=[listener])
             assert await raw.reader.read() == b""
+
+
+async def test_an_answer_that_nobody_reads_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_protocol, "READER_SECONDS", SECONDS)
+    config = uvicorn.Config(make_app(), lifespan="off", timeout_graceful_shutdown=60, **OPTIONS)
+    server = LingeringServer(config, 0.0)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        async with begun(server, listener), talking_to(url) as raw:
+            raw.write(request("/large", {}))
+            await raw.head()  # and no more: the reader's own buffer is full by then
+            while server.server_state.connections:
+                await asyncio.sleep(STEP)
+
+
+@in_some_round
+async def test_a_slow_reader_that_goes_on_is_given_all(
+    server: LiveServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_protocol, "READER_SECONDS", SECONDS)
+    async with talking_to(server.url) as raw:
+        raw.write(request("/large", {"Connection": "close"}))
+        await raw.head()
+        came = 0
+        while piece := await raw.reader.read(2**18):
+            came += len(piece)
+            await asyncio.sleep(STEP / 2)
+    assert came == LARGE
 
 
 def test_the_edge_has_the_same_deadlines() -> None:
