@@ -26,7 +26,7 @@ from tests.raw_socket import HANDSHAKE, Opcode, RawSocket, connection, frame, re
 from tests.unit.test_lingering import begun
 
 SECONDS = 0.3
-STEP = SECONDS / 20  # between two bytes: no two of them come too late for a deadline of each
+STEP = SECONDS / 20  # between two bytes: a deadline for each byte would never pass
 KEEP_ALIVE = 0.8
 LARGE = 2**25  # bytes: more than the kernel takes in for anybody
 GET = request("/", {})
