@@ -126,11 +126,12 @@ async def test_a_connection_that_says_nothing_is_closed_without_a_word(server: L
         assert await raw.reader.read() == b""
 
 
+@in_some_round
 @pytest.mark.parametrize("before", [b"", GET], ids=["the first", "a later one"])
 async def test_a_head_that_trickles_is_ended_while_others_are_served(
     server: LiveServer, before: bytes
 ) -> None:
-    async with talking_to(server.url) as raw, server.client() as other:
+    async with server.client() as other, talking_to(server.url) as raw:
         raw.write(before)
         if before:
             await answer_of(raw)
