@@ -1,7 +1,8 @@
 """Bounds on what a request may bring, before anything is done for it."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -9,16 +10,18 @@ from app.errors import (
     BadRequest,
     HeadersTooLarge,
     PayloadTooLarge,
+    RequestTimeout,
     Unprocessable,
     UriTooLong,
 )
+from app.http_protocol import LATE
 from app.schemas.json_depth import JsonDepth
 
 METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
 
 class InputLimits:
-    """Refuses too many headers, too long a query, too large or too deep a body."""
+    """Refuses too many headers, too long a query, too large, too deep or too slow a body."""
 
     def __init__(
         self,
@@ -49,9 +52,10 @@ class InputLimits:
         max_body = self._max_body if larger is None else larger
         _check_length(scope, max_body)
         # A file is no JSON body, whatever its type says: its reader has limits of its own.
-        is_json = larger is None and _is_json(scope)
-        depth = JsonDepth(self._max_depth) if is_json else None
-        await self._app(scope, _bounded(receive, max_body, depth), send)
+        is_file = larger is not None
+        depth = JsonDepth(self._max_depth) if _is_json(scope) and not is_file else None
+        state = {} if is_file else scope.get("state", {})
+        await self._app(scope, _bounded(receive, max_body, depth, state), send)
 
     def _check_head(self, scope: Scope) -> None:
         if len(scope["headers"]) > self._max_headers:
@@ -68,7 +72,9 @@ class InputLimits:
         return next((size for pattern, size in self._larger if pattern.match(path)), None)
 
 
-def _bounded(receive: Receive, max_body: int, depth: JsonDepth | None) -> Receive:
+def _bounded(
+    receive: Receive, max_body: int, depth: JsonDepth | None, state: Mapping[str, Any]
+) -> Receive:
     size = 0
 
     async def bounded_receive() -> Message:
@@ -81,6 +87,8 @@ def _bounded(receive: Receive, max_body: int, depth: JsonDepth | None) -> Receiv
                 raise _too_large(max_body)
             if depth is not None:
                 depth.feed(chunk)
+            if not chunk and LATE in state and message.get("more_body"):
+                raise RequestTimeout("The body stopped, or comes too slowly")
         return message
 
     return bounded_receive

@@ -42,7 +42,8 @@ def complete_errors(document: Any) -> None:
         if path.startswith("/api/"):
             always = (414, 422, 429, 431, 500, 503)
             signed_in = (401, 403) if operation.get("security") else ()
-            for status, answer in problems(*always, *signed_in).items():
+            with_body = (408,) if "requestBody" in operation else ()
+            for status, answer in problems(*always, *signed_in, *with_body).items():
                 operation["responses"].setdefault(str(status), answer)
     document["components"]["examples"] = {each.error_code: _problem(each) for each in _ERRORS}
     codes = {str(each.status): each.error_code for each in _ERRORS}
