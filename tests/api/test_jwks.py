@@ -141,6 +141,7 @@ async def test_a_rotation_under_load_refuses_nobody(
             asked = [(each, headers) for each in workers] + [(workers[0], tokens.headers)]
             answers = [await worker.get(ME, headers=by) for worker, by in asked]
             statuses.extend(answer.status_code for answer in answers)
+            await asyncio.sleep(0.03)
 
     load = [asyncio.create_task(use(*each)) for each in enumerate(people)]
     await asyncio.sleep(0)
