@@ -17,8 +17,8 @@ from app.settings import Settings
 from tests.api.test_production_start import environment
 from tests.conftest import MakeSettings
 from tests.factories import create_item, expect, new_user
-from tests.faults.conftest import STARTED, Production
-from tests.lending import SURE
+from tests.faults.conftest import Production
+from tests.lending import SURE, is_well
 from tests.live_server import LiveServer
 from tests.patience import PATIENCE, within
 from tests.processes import gunicorn
@@ -95,9 +95,7 @@ async def test_a_frozen_worker_is_replaced_and_says_where_it_hung(
         async with within(20):
             while not service.workers or service.workers == before:
                 await asyncio.sleep(0.05)
-        async with asyncio.timeout(PATIENCE):
-            while service.log().count(STARTED) < 2:  # one that loads may take as long as it likes
-                await asyncio.sleep(0.05)
+        assert await is_well(service)  # one that loads may take as long as it likes
         (stopped,) = service.workers
         os.kill(stopped, signal.SIGSTOP)
         async with asyncio.timeout(PATIENCE):
