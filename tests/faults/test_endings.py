@@ -52,7 +52,7 @@ async def test_readiness_goes_first_and_what_is_in_flight_finishes_last(
         async with within(3):  # promised: one, of a machine at rest; it serves on for eight
             await stops_being_ready(own_production)
         await closes(own_production)
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(1)
         assert not change.done()
         await connection.rollback()
         assert expect(await change, 200)["price"] == 2
