@@ -27,10 +27,16 @@ class Service:
     """A Gunicorn with its workers."""
 
     name: str
+    size: int  # workers that it should have
     port: int
     process: subprocess.Popen[bytes]
     start_seconds: float  # to the first 200
     output: IO[bytes]
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self.port}"
 
     @property
     def workers(self) -> list[int]:
@@ -83,7 +89,7 @@ def gunicorn(
         process = start_on(port, app, environment, log, workers=workers)
         try:
             _wait_until_live(port, process)
-            yield Service(name, port, process, time.perf_counter() - started_at, log)
+            yield Service(name, workers, port, process, time.perf_counter() - started_at, log)
         except BaseException:
             log.seek(0)
             sys.stderr.write(log.read()[-4000:].decode(errors="replace"))

@@ -1,21 +1,20 @@
 """How much memory a real process takes while very many items leave and enter it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import asyncpg
 import httpx
 import pytest
 
-from app.settings import Settings
-from tests.api.test_production_start import environment
-from tests.conftest import MakeSettings
+from tests.api.test_production_start import environment, settings_of
+from tests.backends import Backend, Foundation, Place, fresh_place
 from tests.factories import Tokens, expect, new_user
+from tests.lending import Lending, is_well, lending
+from tests.live_server import LiveServer
 from tests.processes import Service, gunicorn
-
-# A database of its own: the shared app would run these jobs, and its files are elsewhere.
-pytestmark = [pytest.mark.only("production"), pytest.mark.usefixtures("clean_database")]
 
 ALLOWED_MB = 16.0  # of it 8 are what allocators keep; a list of 20,000 items would take 50
 SIZES = [20_000, pytest.param(1_000_000, marks=pytest.mark.system)]
@@ -29,9 +28,36 @@ FILL = """
 """
 
 
+@pytest.fixture(scope="module")
+def place(foundation: Foundation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """A database of this module: the shared app would run its jobs, and has other files."""
+    folder = tmp_path_factory.mktemp("bulk")
+    with fresh_place(Backend.PRODUCTION, foundation, folder, redis_offset=1) as place:
+        yield place
+
+
+@pytest.fixture(scope="module")
+async def lent_service(place: Place) -> AsyncIterator[Lending[Service]]:
+    """The one of this module, which `service` lends to its tests."""
+    async with lending(lambda: one_worker(place), is_well) as lent:
+        yield lent
+
+
 @pytest.fixture
-def variables(make_settings: MakeSettings, tmp_path: Path) -> dict[str, str]:
-    return environment(make_settings()) | {"DATA_DIR": str(tmp_path), "RUN_JOBS": "inline"}
+async def service(
+    lent_service: Lending[Service], request: pytest.FixtureRequest
+) -> AsyncIterator[Service]:
+    """A service of one worker, which runs its jobs as well."""
+    async with lent_service.turn(request.session) as service:
+        yield service
+
+
+@asynccontextmanager
+async def one_worker(place: Place, **variables: str) -> AsyncIterator[Service]:
+    """Serve by one worker, which runs its jobs as well."""
+    given = environment(settings_of(place)) | {"RUN_JOBS": "inline"} | variables
+    with gunicorn("kingpost", "app.main:app", given, workers=1) as service:
+        yield service
 
 
 def reset_peak(service: Service) -> float:
@@ -49,12 +75,11 @@ def peak(service: Service) -> float:
 
 
 def client_of(service: Service) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=f"http://127.0.0.1:{service.port}", timeout=120)
+    return LiveServer(service.url).client(timeout=120)
 
 
-async def fill(settings: Settings, owner: Tokens, count: int) -> None:
-    assert settings.database_url
-    connection = await asyncpg.connect(settings.database_url.get_secret_value())
+async def fill(place: Place, owner: Tokens, count: int) -> None:
+    connection = await asyncpg.connect(place.database_url)
     await connection.execute(FILL, owner.account.id, count)
     await connection.close()
 
@@ -75,19 +100,18 @@ async def export(client: httpx.AsyncClient, owner: Tokens, text_format: str, cod
 
 @pytest.mark.parametrize("count", SIZES)
 async def test_an_export_takes_no_more_memory_however_long_it_is(
-    settings: Settings, variables: dict[str, str], count: int
+    service: Service, place: Place, count: int
 ) -> None:
-    with gunicorn("kingpost", "app.main:app", variables, workers=1) as service:
-        async with client_of(service) as client:
-            owner, other = await new_user(client), await new_user(client)
-            await fill(settings, other, 2000)
-            await fill(settings, owner, count)
-            for text_format, coding in (("ndjson", "identity"), ("csv", "gzip")):
-                await export(client, other, text_format, coding)  # what is allocated once
-                before = reset_peak(service)
-                lines = await export(client, owner, text_format, coding)
-                assert lines == count + (text_format == "csv")
-                assert peak(service) - before < ALLOWED_MB
+    async with client_of(service) as client:
+        owner, other = await new_user(client), await new_user(client)
+        await fill(place, other, 2000)
+        await fill(place, owner, count)
+        for text_format, coding in (("ndjson", "identity"), ("csv", "gzip")):
+            await export(client, other, text_format, coding)  # what is allocated once
+            before = reset_peak(service)
+            lines = await export(client, owner, text_format, coding)
+            assert lines == count + (text_format == "csv")
+            assert peak(service) - before < ALLOWED_MB
 
 
 async def lines(count: int) -> AsyncIterator[bytes]:
@@ -117,12 +141,11 @@ async def import_all(client: httpx.AsyncClient, owner: Tokens, count: int, atomi
 @pytest.mark.parametrize("count", SIZES)
 @pytest.mark.parametrize("atomic", ["false", "true"])
 async def test_an_import_takes_no_more_memory_however_long_it_is(
-    variables: dict[str, str], count: int, atomic: str
+    service: Service, count: int, atomic: str
 ) -> None:
-    with gunicorn("kingpost", "app.main:app", variables, workers=1) as service:
-        async with client_of(service) as client:
-            owner = await new_user(client)
-            await import_all(client, owner, 5000, atomic)  # what is allocated once
-            before = reset_peak(service)
-            await import_all(client, owner, count, atomic)
-            assert peak(service) - before < ALLOWED_MB
+    async with client_of(service) as client:
+        owner = await new_user(client)
+        await import_all(client, owner, 5000, atomic)  # what is allocated once
+        before = reset_peak(service)
+        await import_all(client, owner, count, atomic)
+        assert peak(service) - before < ALLOWED_MB

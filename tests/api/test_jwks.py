@@ -127,20 +127,21 @@ async def test_a_rotation_under_load_refuses_nobody(
         return time.monotonic() < rotated_until or len(kids) < 2 or len(statuses) <= 50
 
     async def use(index: int, tokens: Tokens) -> None:
-        refresh, turn = tokens.refresh, index
+        refresh, turn, before = tokens.refresh, index, tokens.headers
         while is_too_early():
             turn += 1
-            pair = await workers[turn % 2].post(
-                "/api/v1/auth/refresh", json={"refresh_token": refresh}
-            )
+            signing, other = workers[turn % 2], workers[(turn + 1) % 2]
+            pair = await signing.post("/api/v1/auth/refresh", json={"refresh_token": refresh})
             statuses.append(pair.status_code)
             refresh, access = pair.json()["refresh_token"], pair.json()["access_token"]
             kids.add(parts_of(access)[0]["kid"])
             headers = {"Authorization": f"Bearer {access}"}
-            # Each must know what the other signs by, and what was signed before.
-            asked = [(each, headers) for each in workers] + [(workers[0], tokens.headers)]
+            # Each must know what the other signs by, and what it has signed before the pause.
+            asked = ((other, headers), (other, before), (workers[0], tokens.headers))
             answers = [await worker.get(ME, headers=by) for worker, by in asked]
             statuses.extend(answer.status_code for answer in answers)
+            before = headers
+            await asyncio.sleep(0.03)
 
     load = [asyncio.create_task(use(*each)) for each in enumerate(people)]
     await asyncio.sleep(0)

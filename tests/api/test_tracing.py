@@ -346,28 +346,31 @@ print(len([each for each in sys.modules if each.startswith(heavy)]))
 def run_alone(folder: Path, **variables: str) -> tuple[float, int]:
     """Run the program; return how long its end took, and how much of OpenTelemetry it loaded."""
     environment = {"PYTHONPATH": str(ROOT), "PATH": os.defpath, "DATA_DIR": str(folder)}
-    for command in (["-m", "app.cli", "migrate"], ["-c", PROGRAM]):
-        done = subprocess.run(
-            [sys.executable, *command],
-            cwd=folder,
-            env=environment | variables,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        cwd=folder,
+        env=environment | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
     moment, loaded = done.stdout.split()[-2:]
     return time.time() - float(moment), int(loaded)
 
 
-def test_without_a_collector_nothing_of_it_is_loaded(tmp_path: Path) -> None:
-    assert run_alone(tmp_path)[1] == 0
+@pytest.mark.only("embedded")
+def test_without_a_collector_nothing_of_it_is_loaded(clean_database: Place) -> None:
+    assert run_alone(clean_database.data_dir)[1] == 0
 
 
-def test_a_frozen_collector_delays_neither_answers_nor_the_end(tmp_path: Path) -> None:
+@pytest.mark.only("embedded")
+def test_a_frozen_collector_delays_neither_answers_nor_the_end(clean_database: Place) -> None:
     with socket.create_server(("127.0.0.1", 0)) as frozen:  # takes connections, and says nothing
         url = f"http://127.0.0.1:{frozen.getsockname()[1]}"
-        seconds, loaded = run_alone(tmp_path, OTLP_ENDPOINT=url, TRACE_SAMPLE_RATIO="1")
+        seconds, loaded = run_alone(
+            clean_database.data_dir, OTLP_ENDPOINT=url, TRACE_SAMPLE_RATIO="1"
+        )
         frozen.settimeout(1)
         frozen.accept()[0].close()  # it was tried
     assert loaded

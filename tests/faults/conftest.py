@@ -2,23 +2,33 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
 from app.settings import Settings
-from tests.api.test_production_start import environment
+from tests.api.test_production_start import environment, settings_of
+from tests.backends import Backend, Place
 from tests.conftest import MakeSettings
 from tests.faults.proxy import FaultProxy, fault_proxy
+from tests.lending import Lending, is_well, lending
+from tests.live_server import LiveServer
 from tests.patience import PATIENCE, LoopClock
-from tests.processes import Service, gunicorn
+from tests.processes import WORKERS, Service, gunicorn
 
 STARTED = "Application startup complete"  # what each worker says
+SHARED: dict[str, Any] = {
+    "RATE_LIMITS_ENABLED": "true",
+    "RATE_LIMIT_DEFAULT": "1000000/minute",
+    "RATE_LIMIT_LOGIN": "1000000/minute",
+    "RATE_LIMIT_REGISTER": "1000000/minute",
+    "DATABASE_STATEMENT_TIMEOUT": "4",  # a network gone silent is waited for so long
+}
 
 
 @dataclass
@@ -32,11 +42,17 @@ class Production:
     @property
     def url(self) -> str:
         """Where it listens."""
-        return f"http://127.0.0.1:{self.service.port}"
+        return self.service.url
 
     def client(self) -> httpx.AsyncClient:
         """Return a client to use in `async with`."""
-        return httpx.AsyncClient(base_url=self.url, timeout=PATIENCE)
+        return LiveServer(self.url).client()
+
+    async def heal(self) -> bool:
+        """Let everything through again, and wait until all is well; False if it has ended."""
+        self.postgres.heal()
+        self.redis.heal()
+        return await is_well(self.service)
 
 
 @dataclass
@@ -70,7 +86,7 @@ class Served(Protocol):
 
 @asynccontextmanager
 async def loading(
-    production: Served, path: str, *, clients: int = 4, pause: float = 0.0
+    production: Served, path: str, *, clients: int = 4, pause: float = 0.01
 ) -> AsyncIterator[Load]:
     """Read a path again and again while the block runs, with pauses of so many seconds."""
     load, stop, clock = Load(), asyncio.Event(), LoopClock()
@@ -109,7 +125,7 @@ def through(url: str, proxy: FaultProxy) -> str:
 
 @asynccontextmanager
 async def producing(
-    settings: Settings, *, workers: int = 2, app: str = "app.main:app", **variables: str
+    settings: Settings, *, workers: int = WORKERS, app: str = "app.main:app", **variables: str
 ) -> AsyncIterator[Production]:
     """Serve a production on the places of these settings, with some variables changed."""
     environ = environment(settings)
@@ -134,10 +150,29 @@ async def producing(
             await asyncio.to_thread(manager.__exit__, None, None, None)
 
 
+@pytest.fixture(scope="module")
+async def lent_production(
+    shared_place: Callable[[Backend], Place],
+) -> AsyncIterator[Lending[Production]]:
+    """The one of a module, which `production` lends to its tests."""
+    settings = settings_of(shared_place(Backend.PRODUCTION))
+    async with lending(lambda: producing(settings, **SHARED), Production.heal) as lent:
+        yield lent
+
+
 @pytest.fixture
 async def production(
+    lent_production: Lending[Production], request: pytest.FixtureRequest
+) -> AsyncIterator[Production]:
+    """A production that is well; whatever fails under it is healed at the end of the test."""
+    async with lent_production.turn(request.session) as production:
+        yield production
+
+
+@pytest.fixture
+async def own_production(
     make_settings: MakeSettings, request: pytest.FixtureRequest
 ) -> AsyncIterator[Production]:
-    """Start it; `@pytest.mark.parametrize("production", [{"NAME": "value"}], indirect=True)`."""
+    """One of this test's own; the variables that are changed are its parameter."""
     async with producing(make_settings(), **getattr(request, "param", {})) as production:
         yield production

@@ -12,6 +12,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidMessage, InvalidStatus, WebSocketException
 
 from tests.factories import Tokens
+from tests.live_server import LiveServer
 
 PAUSE = 0.05  # seconds before coming back
 
@@ -39,7 +40,7 @@ async def follow_stream(listener: Listener) -> None:
     query = "&".join(f"channel={name}" for name in listener.channels)
     while True:
         with contextlib.suppress(httpx.TransportError, TimeoutError):
-            async with httpx.AsyncClient(base_url=listener.url, timeout=20) as client:
+            async with LiveServer(listener.url).client(timeout=20) as client:
                 await _read_stream(listener, client, f"/api/v1/events?{query}")
         await asyncio.sleep(PAUSE)
 

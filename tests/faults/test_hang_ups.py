@@ -29,7 +29,8 @@ MB = 1024 * 1024
 @pytest.fixture
 async def storing(make_settings: MakeSettings, tmp_path: Path) -> AsyncIterator[Production]:
     """A production whose files are in a folder of this test."""
-    async with producing(make_settings(), FILES_DIR=str(tmp_path / "files")) as production:
+    files = str(tmp_path / "files")
+    async with producing(make_settings(), workers=1, FILES_DIR=files) as production:
         yield production
 
 

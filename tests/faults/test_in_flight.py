@@ -20,12 +20,12 @@ REQUESTS = 20
 POOL = {"DATABASE_POOL_SIZE": str(REQUESTS)}  # all of them wait in the database, none for it
 
 
-@pytest.mark.parametrize("production", [POOL], indirect=True)
+@pytest.mark.parametrize("own_production", [POOL], indirect=True)
 async def test_twenty_requests_in_flight_all_finish(
-    production: Production, settings: Settings
+    own_production: Production, settings: Settings
 ) -> None:
     engine = create_async_engine(settings.sqlalchemy_url)
-    async with production.client() as client, engine.connect() as connection:
+    async with own_production.client() as client, engine.connect() as connection:
         tokens = await new_user(client)
         items = [await create_item(client, tokens) for _ in range(REQUESTS)]
         # Whoever changes a row now has to wait for us.
@@ -41,17 +41,17 @@ async def test_twenty_requests_in_flight_all_finish(
             for item in items
         ]
         await asyncio.sleep(1)
-        production.service.process.send_signal(signal.SIGTERM)
+        own_production.service.process.send_signal(signal.SIGTERM)
         await asyncio.sleep(2)
         assert not any(change.done() for change in changes)
         await connection.rollback()
         for change in changes:
             assert expect(await change, 200)["price"] == 2
     await engine.dispose()
-    assert await asyncio.to_thread(production.service.process.wait, 45) == 0
+    assert await asyncio.to_thread(own_production.service.process.wait, 45) == 0
 
 
-async def test_a_slow_upload_in_flight_finishes(production: Production) -> None:
+async def test_a_slow_upload_in_flight_finishes(own_production: Production) -> None:
     content = b"%PDF-1.7\n" + os.urandom(1_000_000)
     body = form(content, "plan.pdf")
     told = asyncio.Event()
@@ -64,14 +64,14 @@ async def test_a_slow_upload_in_flight_finishes(production: Production) -> None:
             if start > len(body) // 3:
                 told.set()
 
-    async with production.client() as client:
+    async with own_production.client() as client:
         tokens = await new_user(client)
         item = await create_item(client, tokens)
         url = f"/api/v1/items/{item['id']}/files"
         headers = {**tokens.headers, "Content-Type": FORM_TYPE}
         sending = asyncio.create_task(client.post(url, content=slowly(), headers=headers))
         await told.wait()
-        production.service.process.send_signal(signal.SIGTERM)
+        own_production.service.process.send_signal(signal.SIGTERM)
         (file,) = expect(await sending, 201)["items"]
         assert file["size"] == len(content)
-    assert await asyncio.to_thread(production.service.process.wait, 45) == 0
+    assert await asyncio.to_thread(own_production.service.process.wait, 45) == 0

@@ -4,14 +4,12 @@ import asyncio
 import os
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-import httpx
 import pytest
 from fastapi import FastAPI
 from sqlalchemy import text
@@ -23,6 +21,8 @@ from app.repositories.jobs import JobRepository
 from app.settings import Settings
 from tests.api.test_production_start import environment
 from tests.conftest import MakeApp, MakeSettings
+from tests.faults import job_worker
+from tests.live_server import LiveServer
 from tests.patience import PATIENCE
 
 pytestmark = [pytest.mark.only("production"), pytest.mark.usefixtures("clean_database")]
@@ -34,16 +34,11 @@ class Worker:
 
     variables: dict[str, str]
     log: Path
-    process: subprocess.Popen[bytes] | None = None
+    process: BaseProcess | None = None
 
     def start(self) -> None:
         """Start it, on a port that it chooses."""
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.faults.job_worker"],
-                env={**os.environ, **self.variables, "WORKER_PORT": "0"},
-                stderr=log,
-            )
+        self.process = job_worker.start(self.variables | {"WORKER_PORT": "0"}, self.log)
 
     async def url(self) -> str:
         """Return where it listens, once it does."""
@@ -52,11 +47,18 @@ class Worker:
                 await asyncio.sleep(0.02)
         return found[1]
 
-    def end(self, number: signal.Signals) -> int:
+    def end(self, number: signal.Signals) -> int | None:
         """Send a signal and wait for the end."""
         assert self.process
-        self.process.send_signal(number)
-        return self.process.wait(PATIENCE)
+        assert self.process.pid
+        os.kill(self.process.pid, number)
+        return self.ended()
+
+    def ended(self) -> int | None:
+        """Wait for the end; return the exit code."""
+        assert self.process
+        self.process.join(PATIENCE)
+        return self.process.exitcode
 
 
 @contextmanager
@@ -68,9 +70,8 @@ def worker(settings: Settings, **variables: str) -> Iterator[Worker]:
     try:
         yield found
     finally:
-        if found.process and found.process.poll() is None:
-            found.process.kill()
-            found.process.wait(10)
+        if found.process and found.process.is_alive():
+            found.end(signal.SIGKILL)
 
 
 @pytest.fixture
@@ -124,7 +125,7 @@ async def test_a_job_is_handed_over_and_the_worker_can_be_watched(
     with worker(make_settings()) as found:
         async with (
             tables(app),
-            httpx.AsyncClient(base_url=await found.url(), timeout=PATIENCE) as at,
+            LiveServer(await found.url()).client() as at,
         ):
             job = await ended(app, await enqueue(app, "test.count", number=1))
             assert (job.status, job.attempts) == ("succeeded", 1)
@@ -166,8 +167,7 @@ async def test_what_kills_its_worker_each_time_becomes_a_dead_letter(
     with worker(make_settings()) as found:
         poison = await enqueue(app, "test.kill")
         for _ in range(3):
-            assert found.process
-            assert await asyncio.to_thread(found.process.wait, PATIENCE) == -signal.SIGKILL
+            assert await asyncio.to_thread(found.ended) == -signal.SIGKILL
             found.start()
         job = await ended(app, poison)
     assert (job.status, job.attempts) == ("failed", 4)

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests.api.files import BOUNDARY, FORM_TYPE
@@ -13,7 +12,8 @@ from tests.api.test_production_start import environment
 from tests.conftest import MakeSettings
 from tests.factories import create_item, expect, new_user
 from tests.faults.test_hang_ups import stored
-from tests.patience import PATIENCE, within
+from tests.live_server import LiveServer
+from tests.patience import within
 from tests.processes import Service, gunicorn
 
 pytestmark = pytest.mark.only("production")
@@ -43,9 +43,7 @@ def service(make_settings: MakeSettings, tmp_path: Path) -> Iterator[Service]:
 async def test_very_many_parts_or_headers_are_over_at_once(
     service: Service, tmp_path: Path
 ) -> None:
-    async with httpx.AsyncClient(
-        base_url=f"http://127.0.0.1:{service.port}", timeout=PATIENCE
-    ) as client:
+    async with LiveServer(service.url).client() as client:
         tokens = await new_user(client)
         item = await create_item(client, tokens)
         url = f"/api/v1/items/{item['id']}/files"
