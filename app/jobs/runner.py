@@ -43,6 +43,7 @@ class Runner:
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
         self._next_schedule = time.monotonic() + _SCHEDULE_SECONDS
+        self._next_count = time.monotonic()
         for kind in kinds():  # a series that begins at 1 never rises, and would alert nobody
             for outcome in _OUTCOMES:
                 self._metrics.jobs_finished.labels(kind, outcome)
@@ -58,6 +59,7 @@ class Runner:
             self._wake.clear()
             try:
                 await self._schedule()
+                await self._count_waiting()
                 free = self._concurrency - len(self._tasks)
                 if free > 0:
                     self.start(await self._due(free))
@@ -81,8 +83,10 @@ class Runner:
                 task.add_done_callback(partial(self._ended, job_id))
 
     def _ended(self, job_id: int, _task: asyncio.Task[None]) -> None:
+        had_room = len(self._tasks) < self._concurrency
         del self._tasks[job_id]
-        self._wake.set()
+        if not had_room:  # else nothing waits for the room: whatever was due has begun
+            self._wake.set()
 
     async def run_handed_over(self, job_id: int) -> None:
         """Run a job that a queue names; return when it has ended, or if there is no room."""
@@ -218,13 +222,19 @@ class Runner:
 
     async def _due(self, limit: int) -> list[int]:
         async with self._db.read() as connection:
-            repository = JobRepository(connection)
-            found = await repository.due(limit + len(self._tasks))
-            backlog = await repository.backlog()
+            found = await JobRepository(connection).due(limit + len(self._tasks))
+        return [each for each in found if each not in self._tasks][:limit]
+
+    async def _count_waiting(self) -> None:
+        """Show how much waits, also while there is no room, and no more often than one polls."""
+        if time.monotonic() < self._next_count:
+            return
+        self._next_count = time.monotonic() + _POLL_SECONDS
+        async with self._db.read() as connection:
+            backlog = await JobRepository(connection).backlog()
         self._metrics.jobs_waiting.set(backlog.waiting)
         age = (now() - backlog.oldest).total_seconds() if backlog.oldest else 0.0
         self._metrics.jobs_oldest_seconds.set(max(0.0, age))
-        return [each for each in found if each not in self._tasks][:limit]
 
     async def _schedule(self) -> None:
         if time.monotonic() < self._next_schedule:

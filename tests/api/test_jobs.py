@@ -352,6 +352,33 @@ async def test_what_is_handed_over_and_what_is_found_share_one_limit(make_app: M
     assert (crowd_of_test.most, crowd_of_test.gone) == (2, len(job_ids))
 
 
+@pytest.mark.only("embedded")
+@pytest.mark.usefixtures("clean_database")
+async def test_what_waits_is_counted_also_while_there_is_no_room(make_app: MakeApp) -> None:
+    app = await make_app(job_concurrency=1)
+    waiting = app.state.resources.metrics.jobs_waiting
+    held = crowds["held"] = Crowd()
+
+    async def counted(number: int) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while [sample.value for sample in waiting.collect()[0].samples] != [number]:
+                await asyncio.sleep(0.05)
+
+    await enqueue(app, "test.crowd", name="held")
+    async with asyncio.timeout(PATIENCE):
+        while not held.there:
+            await asyncio.sleep(0.01)
+    for _ in range(2):
+        await enqueue(app, "test.crowd", name="held")
+    await counted(2)
+    held.met.set()
+    async with asyncio.timeout(PATIENCE):
+        while held.gone < 3:
+            await asyncio.sleep(0.01)
+    await counted(0)
+    assert held.most == 1
+
+
 async def test_a_schedule_runs_once_for_all(app: FastAPI) -> None:
     async with app.state.resources.db.transaction() as connection:
         repository = JobRepository(connection)
