@@ -20,7 +20,7 @@ from app.jobs.definition import Cancelled, Failed, JobKind, Lost, RetryAfter, Ru
 from app.jobs.registry import kinds
 from app.models.jobs import Job
 from app.observability.tracing import TRACEPARENT
-from app.repositories.jobs import JobRepository
+from app.repositories.jobs import Backlog, JobRepository
 from app.resources import Resources
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class Runner:
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
         self._next_schedule = time.monotonic() + _SCHEDULE_SECONDS
-        self._next_count = time.monotonic()
+        self._next_poll = time.monotonic()
         for kind in kinds():  # a series that begins at 1 never rises, and would alert nobody
             for outcome in _OUTCOMES:
                 self._metrics.jobs_finished.labels(kind, outcome)
@@ -59,10 +59,7 @@ class Runner:
             self._wake.clear()
             try:
                 await self._schedule()
-                await self._count_waiting()
-                free = self._concurrency - len(self._tasks)
-                if free > 0:
-                    self.start(await self._due(free))
+                self.start(await self._due())
             except DomainError as error:
                 logger.warning("no jobs for now: %s", error.title)
             except Exception:
@@ -220,18 +217,26 @@ class Runner:
         async with self._db.transaction() as connection:
             await JobRepository(connection).release(job)
 
-    async def _due(self, limit: int) -> list[int]:
-        async with self._db.read() as connection:
-            found = await JobRepository(connection).due(limit + len(self._tasks))
-        return [each for each in found if each not in self._tasks][:limit]
+    async def _due(self) -> list[int]:
+        """Return the jobs to begin, as many as there is room for.
 
-    async def _count_waiting(self) -> None:
-        """Show how much waits, also while there is no room, and no more often than one polls."""
-        if time.monotonic() < self._next_count:
-            return
-        self._next_count = time.monotonic() + _POLL_SECONDS
+        Being woken tells of new ones alone. Whose holder has died, and how much waits, also where
+        there is no room, is looked up no more often than one polls.
+        """
+        is_polling = time.monotonic() >= self._next_poll
+        free = self._concurrency - len(self._tasks)
+        if not (is_polling or free):
+            return []
         async with self._db.read() as connection:
-            backlog = await JobRepository(connection).backlog()
+            repository = JobRepository(connection)
+            if is_polling:
+                self._next_poll = time.monotonic() + _POLL_SECONDS
+                self._show(await repository.backlog())
+            limit = free + len(self._tasks)
+            found = await repository.due(limit, with_lapsed=is_polling) if free else []
+        return [each for each in found if each not in self._tasks][:free]
+
+    def _show(self, backlog: Backlog) -> None:
         self._metrics.jobs_waiting.set(backlog.waiting)
         age = (now() - backlog.oldest).total_seconds() if backlog.oldest else 0.0
         self._metrics.jobs_oldest_seconds.set(max(0.0, age))
