@@ -22,7 +22,7 @@ from tests.api.imports import (
     send,
 )
 from tests.api.live import listening
-from tests.factories import admin, expect, new_user
+from tests.factories import Tokens, admin, expect, new_user
 from tests.live_server import LiveServer
 
 
@@ -290,13 +290,12 @@ async def test_who_may_see_what_was_refused(client: AsyncClient, app: FastAPI) -
     ],
 )
 async def test_what_is_no_file_of_items_is_refused_at_once(
-    client: AsyncClient, media_type: str, query: str, body: bytes, status: int
+    client: AsyncClient, somebody: Tokens, media_type: str, query: str, body: bytes, status: int
 ) -> None:
-    owner = await new_user(client)
     answer = await client.post(
         f"{V1}/import{query}",
         content=body,
-        headers=owner.headers | {"Content-Type": media_type},
+        headers=somebody.headers | {"Content-Type": media_type},
     )
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
