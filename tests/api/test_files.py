@@ -110,9 +110,8 @@ async def test_the_type_is_told_from_the_content(
     client: AsyncClient, somebody: Tokens, content: bytes, name: str, kind: str
 ) -> None:
     item = await create_item(client, somebody)
-    assert (await add_file(client, somebody, item["id"], content, name=name))[
-        "content_type"
-    ] == kind
+    file = await add_file(client, somebody, item["id"], content, name=name)
+    assert file["content_type"] == kind
 
 
 @pytest.mark.parametrize(
