@@ -210,13 +210,13 @@ async def test_who_listens_to_the_list_keeps_up_with_an_import(
 ) -> None:
     owner = await new_user(client)
     async with listening(server, owner, "items") as live:
-        job = await send(client, owner, many(3000))
+        job = await send(client, owner, many(1500))
         names: list[str] = []
-        while len(names) < 3000:
+        while len(names) < 1500:
             event = (await live.until("event"))["event"]
             if event["data"].get("owner_id") == owner.account.id:
                 names.append(event["data"]["name"])
-        assert names == [f"Item {n}" for n in range(3000)]
+        assert names == [f"Item {n}" for n in range(1500)]
         await ended(client, owner, job)
 
 
