@@ -12,7 +12,7 @@ from typing import Any
 from app.adapters import database
 
 _APP = str(Path(database.__file__).parents[1])
-_BETWEEN = ("database.py", "contextlib.py", "one_at_a_time.py")
+_BETWEEN = ("/database.py", "/contextlib.py", "/one_at_a_time.py")
 _held: ContextVar[tuple[str, asyncio.Task[Any] | None] | None] = ContextVar("held", default=None)
 _enter, _exit = database.Loan.__aenter__, database.Loan.__aexit__
 
@@ -43,7 +43,7 @@ def hold_to_it() -> None:
 def _asker() -> str | None:
     """Return the place in the app that asks; None if it is a test."""
     frame = sys._getframe(1)
-    while Path(frame.f_code.co_filename).name in _BETWEEN and frame.f_back:
+    while frame.f_code.co_filename.endswith(_BETWEEN) and frame.f_back:
         frame = frame.f_back
     path = frame.f_code.co_filename
     return f"{path}:{frame.f_lineno}" if path.startswith(_APP) else None

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from uuid import uuid4
 
@@ -42,16 +43,32 @@ class Bucket:
         """Make it."""
         self._client().create_bucket(Bucket=self.name)
 
-    def _client(self) -> Any:
-        from botocore.session import get_session
+    def clear(self) -> None:
+        """Remove everything in it, for the next test."""
+        client = self._client()
+        for name in self.objects():
+            client.delete_object(Bucket=self.name, Key=name)
+        for each in client.list_multipart_uploads(Bucket=self.name).get("Uploads", ()):
+            client.abort_multipart_upload(
+                Bucket=self.name, Key=each["Key"], UploadId=each["UploadId"]
+            )
 
-        return get_session().create_client(
+    def _client(self) -> Any:
+        return _session().create_client(
             "s3",
             endpoint_url=self.url,
             region_name="us-east-1",
             aws_access_key_id=KEYS["s3_access_key_id"],
             aws_secret_access_key=KEYS["s3_secret_access_key"],
         )
+
+
+@cache
+def _session() -> Any:
+    """Return one session for all buckets: it keeps the service models that it has read."""
+    from botocore.session import get_session
+
+    return get_session()
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from app.jobs.definition import Cancelled, Failed, JobKind, Lost, RetryAfter, Ru
 from app.jobs.registry import kinds
 from app.models.jobs import Job
 from app.observability.tracing import TRACEPARENT
-from app.repositories.jobs import JobRepository
+from app.repositories.jobs import Backlog, JobRepository
 from app.resources import Resources
 
 logger = logging.getLogger(__name__)
@@ -43,6 +43,7 @@ class Runner:
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
         self._next_schedule = time.monotonic() + _SCHEDULE_SECONDS
+        self._next_poll = time.monotonic()
         for kind in kinds():  # a series that begins at 1 never rises, and would alert nobody
             for outcome in _OUTCOMES:
                 self._metrics.job_attempts.labels(kind, outcome)
@@ -58,9 +59,7 @@ class Runner:
             self._wake.clear()
             try:
                 await self._schedule()
-                free = self._concurrency - len(self._tasks)
-                if free > 0:
-                    self.start(await self._due(free))
+                self.start(await self._due())
             except DomainError as error:
                 logger.warning("no jobs for now: %s", error.title)
             except Exception:
@@ -81,8 +80,10 @@ class Runner:
                 task.add_done_callback(partial(self._ended, job_id))
 
     def _ended(self, job_id: int, _task: asyncio.Task[None]) -> None:
+        had_room = len(self._tasks) < self._concurrency
         del self._tasks[job_id]
-        self._wake.set()
+        if not had_room:  # else nothing waits for the room: whatever was due has begun
+            self._wake.set()
 
     async def run_handed_over(self, job_id: int) -> None:
         """Run a job that a queue names; return when it has ended, or if there is no room."""
@@ -216,15 +217,29 @@ class Runner:
         async with self._db.transaction() as connection:
             await JobRepository(connection).release(job)
 
-    async def _due(self, limit: int) -> list[int]:
+    async def _due(self) -> list[int]:
+        """Return the jobs to begin, as many as there is room for.
+
+        Being woken tells of new ones alone. Whose holder has died, and how much waits, also where
+        there is no room, is looked up no more often than one polls.
+        """
+        is_polling = time.monotonic() >= self._next_poll
+        free = self._concurrency - len(self._tasks)
+        if not (is_polling or free):
+            return []
         async with self._db.read() as connection:
             repository = JobRepository(connection)
-            found = await repository.due(limit + len(self._tasks))
-            backlog = await repository.backlog()
+            if is_polling:
+                self._next_poll = time.monotonic() + _POLL_SECONDS
+                self._show(await repository.backlog())
+            limit = free + len(self._tasks)
+            found = await repository.due(limit, with_lapsed=is_polling) if free else []
+        return [each for each in found if each not in self._tasks][:free]
+
+    def _show(self, backlog: Backlog) -> None:
         self._metrics.jobs_waiting.set(backlog.waiting)
         age = (now() - backlog.oldest).total_seconds() if backlog.oldest else 0.0
         self._metrics.jobs_oldest_seconds.set(max(0.0, age))
-        return [each for each in found if each not in self._tasks][:limit]
 
     async def _schedule(self) -> None:
         if time.monotonic() < self._next_schedule:

@@ -83,13 +83,14 @@ class JobRepository:
         if found is None or found < not_since:
             await self.enqueue(kind, key=f"schedule:{kind}")
 
-    async def due(self, limit: int) -> list[int]:
-        """Return the jobs whose time has come, and those whose holder has died; oldest first."""
+    async def due(self, limit: int, *, with_lapsed: bool) -> list[int]:
+        """Return the jobs whose time has come, before them those whose holder has died."""
         moment = now()
         waiting = and_(jobs.c.status == JobStatus.QUEUED, jobs.c.run_after <= moment)
         lapsed = and_(jobs.c.status == JobStatus.RUNNING, jobs.c.leased_until < moment)
+        orders = [(lapsed, jobs.c.leased_until)] if with_lapsed else []
         found: list[int] = []
-        for condition, order in ((lapsed, jobs.c.leased_until), (waiting, jobs.c.run_after)):
+        for condition, order in (*orders, (waiting, jobs.c.run_after)):
             statement = select(jobs.c.id).where(condition).order_by(order, jobs.c.id).limit(limit)
             found += (await self._connection.execute(statement)).scalars()
         return found[:limit]

@@ -17,7 +17,7 @@ from app.models.idempotency import idempotency_keys
 from app.security.api_keys import is_well_formed
 from tests.api.api_keys import EVERYTHING, KEYS, ME, Key, new_key, rotated, works
 from tests.conftest import MakeApp, MakeClient
-from tests.factories import admin, create_item, expect, new_user
+from tests.factories import Tokens, admin, create_item, expect, new_user
 from tests.patience import PATIENCE, no_longer
 
 SOON = PATIENCE  # for what happens beside the requests
@@ -94,11 +94,10 @@ async def test_v2_speaks_camel_case(client: AsyncClient) -> None:
     ],
 )
 async def test_what_cannot_be_a_key_names_its_field(
-    client: AsyncClient, field: str, value: object
+    client: AsyncClient, somebody: Tokens, field: str, value: object
 ) -> None:
-    owner = await new_user(client)
     body = {"name": "A", "scopes": ["items:read"], field: value}
-    answer = expect(await client.post(KEYS, json=body, headers=owner.headers), 422)
+    answer = expect(await client.post(KEYS, json=body, headers=somebody.headers), 422)
     assert answer["errors"][0]["field"].split(".")[0] == field
 
 

@@ -101,13 +101,12 @@ async def test_the_new_password_is_not_the_account_itself(client: AsyncClient) -
     ],
 )
 async def test_what_is_no_password_is_unprocessable_and_not_echoed(
-    client: AsyncClient, field: str, value: str
+    client: AsyncClient, somebody: Tokens, field: str, value: str
 ) -> None:
-    tokens = await new_user(client)
     body = {"current_password": PASSWORD, "new_password": NEW, "confirm_password": NEW}
     fields = {name: json.dumps(each) for name, each in body.items()} | {field: value}
     text = "{" + ",".join(f'"{name}":{each}' for name, each in fields.items()) + "}"
-    headers = {"Content-Type": "application/json", **tokens.headers}
+    headers = {"Content-Type": "application/json", **somebody.headers}
     answer = await client.post(CHANGE, content=text.encode(), headers=headers)
     assert field in [each["field"] for each in expect(answer, 422)["errors"]]
     assert "CANARY" not in answer.text

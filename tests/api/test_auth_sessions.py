@@ -99,16 +99,18 @@ async def test_anothers_session_and_none_are_the_same_answer(client: AsyncClient
     "session_id",
     ["0", "-1", "1.5", "NaN", "1e999", "abc", "%00", "²", "%ED%A0%80", str(2**63), "9" * 400],
 )
-async def test_an_id_that_cannot_be_is_unprocessable(client: AsyncClient, session_id: str) -> None:
-    tokens = await new_user(client)
-    answer = await client.delete(f"{SESSIONS}/{session_id}", headers=tokens.headers)
+async def test_an_id_that_cannot_be_is_unprocessable(
+    client: AsyncClient, somebody: Tokens, session_id: str
+) -> None:
+    answer = await client.delete(f"{SESSIONS}/{session_id}", headers=somebody.headers)
     assert expect(answer, 422)["error_code"] == "VALIDATION_ERROR"
 
 
 @pytest.mark.parametrize("session_id", [2**31, 2**32 + 1, 2**63 - 1])
-async def test_an_id_past_32_bits_is_not_found(client: AsyncClient, session_id: int) -> None:
-    tokens = await new_user(client)
-    answer = await client.delete(f"{SESSIONS}/{session_id}", headers=tokens.headers)
+async def test_an_id_past_32_bits_is_not_found(
+    client: AsyncClient, somebody: Tokens, session_id: int
+) -> None:
+    answer = await client.delete(f"{SESSIONS}/{session_id}", headers=somebody.headers)
     assert expect(answer, 404)["error_code"] == "NOT_FOUND"
 
 

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from httpx import AsyncClient, Response
 
 from tests.conftest import MakeApp, MakeClient
-from tests.factories import create_item, new_user
+from tests.factories import Tokens, create_item, new_user
 from tests.live_server import LiveServer
 from tests.raw_socket import connection
 
@@ -33,10 +33,15 @@ def problem(answer: Response, status: int, error_code: str) -> dict[str, Any]:
     return body
 
 
-async def post(client: AsyncClient, content: Any, **headers: str) -> Response:
-    tokens = await new_user(client)
-    defaults = {"Content-Type": "application/json", **tokens.headers}
-    return await client.post(ITEMS, content=content, headers=defaults | headers)
+async def post(
+    client: AsyncClient,
+    content: Any,
+    tokens: Tokens | None = None,
+    content_type: str = "application/json",
+) -> Response:
+    tokens = tokens or await new_user(client)
+    headers = {"Content-Type": content_type, **tokens.headers}
+    return await client.post(ITEMS, content=content, headers=headers)
 
 
 @pytest.mark.parametrize("path", ["/nowhere", "/api/v1/nowhere", "/api/v1/items/1/2/3", "/api/v1"])
@@ -105,8 +110,10 @@ async def test_what_is_no_http_is_a_problem(server: LiveServer, sent: bytes) -> 
     "content",
     [b"", b"{", b"nothing", b"[1,", b'{"name":"a" "price":1}', b"\xff\xfe", b"{'name':1}"],
 )
-async def test_malformed_json_is_a_clear_error(client: AsyncClient, content: bytes) -> None:
-    answer = await post(client, content)
+async def test_malformed_json_is_a_clear_error(
+    client: AsyncClient, somebody: Tokens, content: bytes
+) -> None:
+    answer = await post(client, content, somebody)
     assert answer.status_code in (400, 422)
     problem(answer, answer.status_code, answer.json()["error_code"])
 
@@ -139,12 +146,12 @@ async def test_malformed_json_is_a_clear_error(client: AsyncClient, content: byt
     ],
 )
 async def test_a_bad_field_is_named_and_not_echoed(
-    client: AsyncClient, change: str, field: str
+    client: AsyncClient, somebody: Tokens, change: str, field: str
 ) -> None:
     name, _, value = change.partition(": ")
     fields = {'"name"': '"CANARY"', '"price"': "1", name: value}
     text = "{" + ",".join(f"{k}:{v}" for k, v in fields.items()) + "}"
-    answer = await post(client, text.encode())
+    answer = await post(client, text.encode(), somebody)
     body = problem(answer, 422, "VALIDATION_ERROR")
     assert field in [each["field"] for each in body["errors"]], body
     assert all(each["message"] and each["type"] for each in body["errors"])
@@ -165,7 +172,7 @@ async def test_an_id_that_could_be_is_not_found(client: AsyncClient) -> None:
 
 
 async def test_a_wrong_content_type_is_refused(client: AsyncClient) -> None:
-    answer = await post(client, b'{"name":"a","price":1}', **{"Content-Type": "text/plain"})
+    answer = await post(client, b'{"name":"a","price":1}', content_type="text/plain")
     assert answer.status_code in (415, 422)
 
 

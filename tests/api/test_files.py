@@ -24,7 +24,7 @@ from tests.api.files import (
 )
 from tests.api.test_errors import problem
 from tests.conftest import MakeApp, MakeClient
-from tests.factories import admin, create_item, expect, new_user
+from tests.factories import Tokens, admin, create_item, expect, new_user
 from tests.patience import within
 
 
@@ -107,11 +107,11 @@ async def test_one_bad_file_refuses_the_whole_upload(client: AsyncClient, app: F
     ],
 )
 async def test_the_type_is_told_from_the_content(
-    client: AsyncClient, content: bytes, name: str, kind: str
+    client: AsyncClient, somebody: Tokens, content: bytes, name: str, kind: str
 ) -> None:
-    tokens = await new_user(client)
-    item = await create_item(client, tokens)
-    assert (await add_file(client, tokens, item["id"], content, name=name))["content_type"] == kind
+    item = await create_item(client, somebody)
+    file = await add_file(client, somebody, item["id"], content, name=name)
+    assert file["content_type"] == kind
 
 
 @pytest.mark.parametrize(
@@ -128,11 +128,10 @@ async def test_the_type_is_told_from_the_content(
     ],
 )
 async def test_what_is_not_allowed_is_refused_whatever_its_name(
-    client: AsyncClient, content: bytes
+    client: AsyncClient, somebody: Tokens, content: bytes
 ) -> None:
-    tokens = await new_user(client)
-    item = await create_item(client, tokens)
-    answer = await upload(client, tokens, item["id"], content, name="picture.png")
+    item = await create_item(client, somebody)
+    answer = await upload(client, somebody, item["id"], content, name="picture.png")
     problem(answer, 415, "FILE_TYPE_NOT_ALLOWED")
 
 
@@ -145,10 +144,9 @@ async def test_what_is_not_allowed_is_refused_whatever_its_name(
         b"hello <script>alert(1)</script>",
     ],
 )
-async def test_polyglots_are_inert(client: AsyncClient, polyglot: bytes) -> None:
-    tokens = await new_user(client)
-    item = await create_item(client, tokens)
-    file = await add_file(client, tokens, item["id"], polyglot, name="x.html")
+async def test_polyglots_are_inert(client: AsyncClient, somebody: Tokens, polyglot: bytes) -> None:
+    item = await create_item(client, somebody)
+    file = await add_file(client, somebody, item["id"], polyglot, name="x.html")
     headers = (await client.get(f"/api/v1/files/{file['id']}")).headers
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["content-disposition"].startswith("attachment;")
@@ -172,12 +170,11 @@ async def test_polyglots_are_inert(client: AsyncClient, polyglot: bytes) -> None
     ],
 )
 async def test_a_name_is_only_ever_a_name(
-    client: AsyncClient, app: FastAPI, sent: str, kept: str
+    client: AsyncClient, somebody: Tokens, app: FastAPI, sent: str, kept: str
 ) -> None:
-    tokens = await new_user(client)
-    item = await create_item(client, tokens)
+    item = await create_item(client, somebody)
     url = f"/api/v1/items/{item['id']}/files"
-    headers = {**tokens.headers, "Content-Type": FORM_TYPE}
+    headers = {**somebody.headers, "Content-Type": FORM_TYPE}
     answer = await client.post(url, content=form(b"a", sent), headers=headers)
     (file,) = expect(answer, 201)["items"]
     assert file["name"] == kept

@@ -1,6 +1,6 @@
 """The same files, kept in S3."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,10 @@ from tests.api.files import FORM_TYPE, add_file, form, picture, upload
 from tests.api.test_errors import problem
 from tests.api.test_files_presign import CONTENT, announce, confirm
 from tests.api.test_files_thumbnails import with_thumbnail
-from tests.conftest import MakeApp, MakeClient
+from tests.backends import Backend, Place
+from tests.conftest import MakeApp, MakeClient, new_app, settings_in
 from tests.factories import create_item, expect, new_user
+from tests.live_server import running
 from tests.patience import PATIENCE
 from tests.s3 import Bucket, new_bucket, s3_server
 
@@ -29,14 +31,24 @@ def s3_url() -> Iterator[str]:
         yield url
 
 
-@pytest.fixture
-def bucket(s3_url: str) -> Bucket:
+@pytest.fixture(scope="module")
+def shared_bucket(s3_url: str) -> Bucket:
     return new_bucket(s3_url)
 
 
+@pytest.fixture(scope="module")
+async def s3_app(
+    shared_place: Callable[[Backend], Place], shared_bucket: Bucket
+) -> AsyncIterator[FastAPI]:
+    settings = settings_in(shared_place(Backend.EMBEDDED), **shared_bucket.settings)
+    async with running(new_app(settings)) as app:
+        yield app
+
+
 @pytest.fixture
-async def s3_app(make_app: MakeApp, bucket: Bucket) -> FastAPI:
-    return await make_app(**bucket.settings)
+def bucket(shared_bucket: Bucket) -> Bucket:
+    shared_bucket.clear()
+    return shared_bucket
 
 
 @pytest.fixture
@@ -65,8 +77,10 @@ async def test_small_and_large_contents_are_kept_and_read(
 
 
 async def test_no_request_waits_while_the_client_reads_its_models(
-    s3_app: FastAPI, client: AsyncClient, monkeypatch: pytest.MonkeyPatch
+    make_app: MakeApp, make_client: MakeClient, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    app = await make_app(**bucket.settings)
+    client = make_client(app)
     read: list[str] = []
     load_file = JSONFileLoader.load_file
 
@@ -79,7 +93,7 @@ async def test_no_request_waits_while_the_client_reads_its_models(
     item = await create_item(client, owner)
     file = await add_file(client, owner, item["id"], b"content")
     assert (await client.get(f"/api/v1/files/{file['id']}")).content == b"content"
-    assert (await s3_app.state.resources.files.storage.check()) is None
+    assert (await app.state.resources.files.storage.check()) is None
     assert read == []
 
 

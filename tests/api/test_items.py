@@ -60,11 +60,10 @@ async def test_a_created_item_can_be_read_where_location_says(client: AsyncClien
     ],
 )
 async def test_bad_input_names_its_field(
-    client: AsyncClient, change: dict[str, object], field: str
+    client: AsyncClient, somebody: Tokens, change: dict[str, object], field: str
 ) -> None:
-    tokens = await signed_in(client)
     body = json.dumps({"name": "Oak desk", "price": 1, **change})  # ASCII: httpx refuses surrogates
-    headers = {**tokens.headers, "Content-Type": "application/json"}
+    headers = {**somebody.headers, "Content-Type": "application/json"}
     answer = await client.post("/api/v1/items", content=body, headers=headers)
     assert answer.status_code == 422, answer.text
     problem = answer.json()
@@ -73,12 +72,11 @@ async def test_bad_input_names_its_field(
 
 
 @pytest.mark.parametrize("raw", ["NaN", "Infinity", "-Infinity", "1e999"])
-async def test_numbers_beyond_json_are_422(client: AsyncClient, raw: str) -> None:
-    tokens = await signed_in(client)
+async def test_numbers_beyond_json_are_422(client: AsyncClient, somebody: Tokens, raw: str) -> None:
     answer = await client.post(
         "/api/v1/items",
         content=f'{{"name": "x", "price": {raw}}}',
-        headers={**tokens.headers, "Content-Type": "application/json"},
+        headers={**somebody.headers, "Content-Type": "application/json"},
     )
     assert answer.status_code in (400, 422)
     assert answer.headers["Content-Type"] == "application/problem+json"
@@ -295,9 +293,10 @@ async def test_metadata_may_speak_of_what_it_must_not_contain(client: AsyncClien
 @pytest.mark.parametrize(
     "metadata", [{"x": "y" * 5000}, {"x": "\u0000"}, [1], "text", {"\u0000": 1}]
 )
-async def test_metadata_is_a_small_json_object(client: AsyncClient, metadata: object) -> None:
-    tokens = await signed_in(client)
+async def test_metadata_is_a_small_json_object(
+    client: AsyncClient, somebody: Tokens, metadata: object
+) -> None:
     body = {"name": "Desk", "price": 10, "metadata": metadata}
-    answer = await client.post("/api/v2/items", json=body, headers=tokens.headers)
+    answer = await client.post("/api/v2/items", json=body, headers=somebody.headers)
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["field"] == "metadata"

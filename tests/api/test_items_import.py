@@ -22,7 +22,7 @@ from tests.api.imports import (
     send,
 )
 from tests.api.live import listening
-from tests.factories import admin, expect, new_user
+from tests.factories import Tokens, admin, expect, new_user
 from tests.live_server import LiveServer
 
 
@@ -210,13 +210,13 @@ async def test_who_listens_to_the_list_keeps_up_with_an_import(
 ) -> None:
     owner = await new_user(client)
     async with listening(server, owner, "items") as live:
-        job = await send(client, owner, many(3000))
+        job = await send(client, owner, many(1500))
         names: list[str] = []
-        while len(names) < 3000:
+        while len(names) < 1500:
             event = (await live.until("event"))["event"]
             if event["data"].get("owner_id") == owner.account.id:
                 names.append(event["data"]["name"])
-        assert names == [f"Item {n}" for n in range(3000)]
+        assert names == [f"Item {n}" for n in range(1500)]
         await ended(client, owner, job)
 
 
@@ -290,13 +290,12 @@ async def test_who_may_see_what_was_refused(client: AsyncClient, app: FastAPI) -
     ],
 )
 async def test_what_is_no_file_of_items_is_refused_at_once(
-    client: AsyncClient, media_type: str, query: str, body: bytes, status: int
+    client: AsyncClient, somebody: Tokens, media_type: str, query: str, body: bytes, status: int
 ) -> None:
-    owner = await new_user(client)
     answer = await client.post(
         f"{V1}/import{query}",
         content=body,
-        headers=owner.headers | {"Content-Type": media_type},
+        headers=somebody.headers | {"Content-Type": media_type},
     )
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"

@@ -18,7 +18,7 @@ from app.models.jobs import jobs
 from app.repositories.jobs import JobRepository
 from tests.conftest import MakeApp
 from tests.factories import Tokens, admin, expect, new_user
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, within
 
 ran: list[tuple[str, int]] = []
 going: dict[str, asyncio.Event] = {}
@@ -350,6 +350,32 @@ async def test_what_is_handed_over_and_what_is_found_share_one_limit(make_app: M
         looking.cancel()
     await own.stop(5)
     assert (crowd_of_test.most, crowd_of_test.gone) == (2, len(job_ids))
+
+
+@pytest.mark.only("embedded")
+@pytest.mark.usefixtures("clean_database")
+async def test_what_waits_for_room_is_counted_and_begins_when_there_is_some(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = await make_app(job_concurrency=1)
+    waiting = app.state.resources.metrics.jobs_waiting
+    held = crowds["held"] = Crowd()
+
+    await enqueue(app, "test.crowd", name="held")
+    async with asyncio.timeout(PATIENCE):
+        while not held.there:
+            await asyncio.sleep(0.01)
+    for _ in range(2):
+        await enqueue(app, "test.crowd", name="held")
+    async with asyncio.timeout(PATIENCE):
+        while [sample.value for sample in waiting.collect()[0].samples] != [2]:
+            await asyncio.sleep(0.05)
+    monkeypatch.setattr(runner, "_POLL_SECONDS", PATIENCE)
+    held.met.set()
+    async with within(10):
+        while held.gone < 3:
+            await asyncio.sleep(0.01)
+    assert held.most == 1
 
 
 async def test_a_schedule_runs_once_for_all(app: FastAPI) -> None:

@@ -198,7 +198,8 @@ def worker_of(service: Service, live: Socket) -> int:
     """Return the process id of the worker that a socket is connected to."""
     port = live.raw.transport.get_extra_info("sockname")[1]
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    inode = next(row[9] for row in rows if row[2].endswith(f":{port:04X}"))
+    ends = f":{service.port:04X}", f":{port:04X}"
+    inode = next(row[9] for row in rows if row[1].endswith(ends[0]) and row[2].endswith(ends[1]))
     for pid in service.workers:
         for entry in Path(f"/proc/{pid}/fd").iterdir():
             if str(entry.readlink()) == f"socket:[{inode}]":

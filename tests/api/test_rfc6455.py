@@ -9,9 +9,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from httpx import AsyncClient
 
-from tests.factories import Tokens, new_user
+from tests.factories import Tokens
 from tests.live_server import LiveServer
 from tests.patience import PATIENCE
 from tests.raw_socket import (
@@ -33,8 +32,8 @@ EURO = "€".encode()
 
 
 @pytest.fixture
-async def tokens(client: AsyncClient) -> Tokens:
-    return await new_user(client)
+def tokens(somebody: Tokens) -> Tokens:
+    return somebody
 
 
 @asynccontextmanager

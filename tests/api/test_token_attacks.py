@@ -112,9 +112,9 @@ CLAIMS: dict[str, Forge] = {
 
 @pytest.mark.parametrize("name", CLAIMS)
 async def test_odd_claims_are_refused_although_the_signature_is_right(
-    client: AsyncClient, app: FastAPI, name: str
+    client: AsyncClient, somebody: Tokens, app: FastAPI, name: str
 ) -> None:
-    header, claims, _ = parts_of((await new_user(client)).access)
+    header, claims, _ = parts_of(somebody.access)
     assert await status(client, signed(app, *CLAIMS[name](header, claims))) == 401
 
 

@@ -42,13 +42,12 @@ async def test_everyone_reads_and_changes_their_own_account(client: AsyncClient)
     ],
 )
 async def test_nobody_changes_of_themselves_what_is_not_theirs(
-    client: AsyncClient, body: dict[str, Any]
+    client: AsyncClient, somebody: Tokens, body: dict[str, Any]
 ) -> None:
-    me = await new_user(client)
-    before = await client.get(f"{USERS}/me", headers=me.headers)
-    answer = await client.patch(f"{USERS}/me", json=body, headers=me.headers)
+    before = await client.get(f"{USERS}/me", headers=somebody.headers)
+    answer = await client.patch(f"{USERS}/me", json=body, headers=somebody.headers)
     assert answer.status_code == 422
-    assert (await client.get(f"{USERS}/me", headers=me.headers)).json() == before.json()
+    assert (await client.get(f"{USERS}/me", headers=somebody.headers)).json() == before.json()
 
 
 async def test_a_taken_username_is_refused(client: AsyncClient) -> None:

@@ -114,9 +114,9 @@ async def test_a_repeated_request_makes_one_endpoint_and_keeps_no_secret(
     ],
 )
 async def test_a_url_that_leads_nowhere_is_refused(
-    client: AsyncClient, owner: Tokens, url: str
+    client: AsyncClient, somebody: Tokens, url: str
 ) -> None:
-    answer = await client.post("/api/v1/webhooks", json={"url": url}, headers=owner.headers)
+    answer = await client.post("/api/v1/webhooks", json={"url": url}, headers=somebody.headers)
     assert expect(answer, 422)["errors"][0]["field"] == "url"
 
 
@@ -165,9 +165,9 @@ async def test_only_the_ports_of_the_setting_are_allowed(
     ],
 )
 async def test_what_is_no_endpoint_is_refused(
-    client: AsyncClient, owner: Tokens, body: dict[str, Any]
+    client: AsyncClient, somebody: Tokens, body: dict[str, Any]
 ) -> None:
-    answer = await client.post("/api/v1/webhooks", json=OFF | body, headers=owner.headers)
+    answer = await client.post("/api/v1/webhooks", json=OFF | body, headers=somebody.headers)
     assert answer.status_code == 422
 
 

@@ -12,7 +12,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.api.live import listening, socket
 from tests.conftest import MakeApp
-from tests.factories import admin, create_item, new_user, sign_in
+from tests.factories import Tokens, admin, create_item, new_user, sign_in
 from tests.live_server import LiveServer, serving
 from tests.patience import PATIENCE
 
@@ -229,10 +229,9 @@ async def test_a_direct_message_reaches_one_person(server: LiveServer, client: A
     ],
 )
 async def test_a_bad_message_is_an_error_and_no_more(
-    server: LiveServer, client: AsyncClient, text: str, error_code: str
+    server: LiveServer, client: AsyncClient, somebody: Tokens, text: str, error_code: str
 ) -> None:
-    tokens = await new_user(client)
-    async with listening(server, tokens) as live:
+    async with listening(server, somebody) as live:
         await live.raw.send(text)
         answer = await live.receive()
         assert (answer["type"], answer["error_code"]) == ("error", error_code)

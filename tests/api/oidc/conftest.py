@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from app.settings import Settings
 from app.settings.identity_providers import PRESETS
 from tests.backends import Backend
-from tests.conftest import MakeClient, MakeSettings, _create_app
+from tests.conftest import MakeClient, MakeSettings, new_app
 from tests.live_server import running
 from tests.oidc_provider import CLIENT_ID, CLIENT_SECRET, OidcProvider, running_provider
 
@@ -70,7 +70,7 @@ async def shared_social_app() -> AsyncIterator[AppOf]:
 
         async def app_of(backend: Backend, settings: Callable[[], Settings]) -> FastAPI:
             if backend not in apps:
-                app = _create_app(settings())
+                app = new_app(settings())
                 apps[backend] = await stack.enter_async_context(running(app))
             return apps[backend]
 

@@ -16,7 +16,7 @@ from app.adapters.storage_local import LocalStorage
 from app.clock import now
 from app.errors import NotFound, StorageUnavailable
 from app.settings import Settings
-from tests.s3 import new_bucket, s3_server
+from tests.s3 import Bucket, new_bucket, s3_server
 
 LATER = timedelta(hours=1)
 
@@ -31,12 +31,33 @@ def settings_of(folder: Path, **over: Any) -> Settings:
     return Settings(_env_file=None, data_dir=folder, secret_key="x" * 32, **over)
 
 
-@pytest.fixture(params=["local", "s3"])
-async def storage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Storage]:
-    over = new_bucket(request.getfixturevalue("s3_url")).settings if request.param == "s3" else {}
-    opened = open_storage(settings_of(tmp_path, **over))
+@pytest.fixture(scope="module")
+def shared_bucket(s3_url: str) -> Bucket:
+    return new_bucket(s3_url)
+
+
+@pytest.fixture(scope="module")
+async def s3_storage(
+    shared_bucket: Bucket, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Storage]:
+    opened = open_storage(settings_of(tmp_path_factory.mktemp("s3"), **shared_bucket.settings))
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+def bucket(shared_bucket: Bucket) -> Bucket:
+    shared_bucket.clear()
+    return shared_bucket
+
+
+@pytest.fixture(params=["local", "s3"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    if request.param == "local":
+        return open_storage(settings_of(tmp_path))
+    request.getfixturevalue("bucket")
+    opened: Storage = request.getfixturevalue("s3_storage")
+    return opened
 
 
 def new_name(prefix: str = "") -> str:
@@ -163,14 +184,11 @@ async def test_half_written_files_of_a_crash_are_discarded(tmp_path: Path) -> No
     assert not half.exists()
 
 
-async def test_uploads_in_parts_of_a_crash_are_aborted(tmp_path: Path, s3_url: str) -> None:
-    bucket = new_bucket(s3_url)
-    storage = open_storage(settings_of(tmp_path, **bucket.settings))
+async def test_uploads_in_parts_of_a_crash_are_aborted(s3_storage: Storage, bucket: Bucket) -> None:
     bucket.begin_upload(new_name())  # in 2010, says moto
-    assert await storage.discard_unfinished(datetime(2010, 1, 1, tzinfo=UTC)) == 0
-    assert await storage.discard_unfinished(now() + LATER) == 1
+    assert await s3_storage.discard_unfinished(datetime(2010, 1, 1, tzinfo=UTC)) == 0
+    assert await s3_storage.discard_unfinished(now() + LATER) == 1
     assert bucket.unfinished() == 0
-    await storage.close()
 
 
 async def test_a_folder_that_cannot_be_written_to_is_unavailable(tmp_path: Path) -> None:
