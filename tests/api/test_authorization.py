@@ -14,7 +14,7 @@ from httpx import AsyncClient
 
 from app.dependencies import auth
 from app.dependencies.auth import Caller
-from app.routers.docs import openapi_document
+from app.main import openapi_document
 from app.security.principal import Principal, Role
 from app.security.scopes import LIVE, NEEDED, Scope
 from tests.api.rules import (
@@ -162,9 +162,9 @@ async def world_after(
     return await world_for(name, client, app)
 
 
-def documented(app: FastAPI, version: str) -> list[str]:
+def documented(version: str) -> list[str]:
     prefix = f"/api/{version}"
-    paths: Any = openapi_document(app, f"{prefix}/")["paths"]
+    paths: Any = openapi_document(f"{prefix}/")["paths"]
     return [
         f"{method.upper()} {path.removeprefix(prefix)}"
         for path, methods in paths.items()
@@ -219,8 +219,8 @@ def by_key(name: str) -> list[tuple[str, frozenset[Scope], str]]:
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
-def test_every_operation_has_its_rule(app: FastAPI, version: str) -> None:
-    assert sorted(documented(app, version)) == sorted(RULES)
+def test_every_operation_has_its_rule(version: str) -> None:
+    assert sorted(documented(version)) == sorted(RULES)
 
 
 @pytest.mark.parametrize("name", sorted(set(RULES) - UNCALLED))
@@ -270,13 +270,13 @@ async def test_what_an_api_key_may_call(
         await clean_up(client, world, name)
 
 
-def test_every_declared_scope_is_of_an_operation(app: FastAPI) -> None:
-    assert set(NEEDED) - {LIVE} <= set(documented(app, "v1"))
+def test_every_declared_scope_is_of_an_operation() -> None:
+    assert set(NEEDED) - {LIVE} <= set(documented("v1"))
 
 
-def test_an_undeclared_operation_takes_no_key(app: FastAPI) -> None:
-    paths: Any = openapi_document(app, "/api/v1/")["paths"]
-    for name in documented(app, "v1"):
+def test_an_undeclared_operation_takes_no_key() -> None:
+    paths: Any = openapi_document("/api/v1/")["paths"]
+    for name in documented("v1"):
         method, path = name.split(" ")
         schemes = paths[f"/api/v1{path}"][method.lower()].get("security", [])
         assert ({"ApiKey": []} in schemes) is (name in NEEDED), name
