@@ -17,7 +17,9 @@ from tests.api.test_authorization import RULES, UNCALLED
 from tests.factories import admin
 from tests.live_server import LiveServer
 
-EXAMPLES = 10  # of each kind, per operation; `make test-system` tries many more
+# Of each kind, per operation; fewer where an id is all that there is to try. Together they reach
+# more branches of the app (19,684) than 10 for each did with API keys made up as well (19,615).
+EXAMPLES, EXAMPLES_OF_IDS = 7, 4
 # What a schema cannot say: that passwords differ, that a name is taken, that a token is genuine.
 BEYOND_SCHEMA = {"positive_data_acceptance", "missing_required_header", "ignored_auth"}
 
@@ -29,13 +31,14 @@ async def test_an_operation_keeps_its_schema(
     tokens = await admin(client, app)
     method, path = name.split(" ")
     operation = _schema(version)[f"/api/{version}{path}"][method]
+    is_of_ids = not (operation.body or operation.query or operation.headers)
     kinds = [operation.as_strategy(generation_mode=mode) for mode in GenerationMode]
     excluded = [check for check in _all_checks() if check.__name__ in BEYOND_SCHEMA]
 
     lenient = [each for each in _all_checks() if each.__name__ == "negative_data_rejection"]
 
     @settings(
-        max_examples=EXAMPLES * len(kinds),
+        max_examples=(EXAMPLES_OF_IDS if is_of_ids else EXAMPLES) * len(kinds),
         derandomize=True,
         database=None,
         deadline=None,
@@ -57,8 +60,13 @@ async def test_an_operation_keeps_its_schema(
 
 @cache
 def _schema(version: str) -> Any:
-    """Return what schemathesis knows of a version: it indexes each document that it is given."""
-    return schemathesis.openapi.from_dict(openapi_document(f"/api/{version}/"))
+    """Return what schemathesis knows of a version: it indexes each document that it is given.
+
+    It makes no API keys up: half of the cases ended there, and test_api_keys.py holds what is none.
+    """
+    schema = schemathesis.openapi.from_dict(openapi_document(f"/api/{version}/"))
+    schema.config.generation.update(with_security_parameters=False)
+    return schema
 
 
 def _all_checks() -> list[Any]:
