@@ -90,7 +90,7 @@ def _with_settings(options: argparse.Namespace) -> int:
 
             return keys.run(settings, options)
         case _:
-            return _print_openapi(settings, options.version)
+            return _print_openapi(options.version)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -176,12 +176,10 @@ def _at_least_one(text: str) -> int:
     return int(text)
 
 
-def _print_openapi(settings: Settings, version: str | None) -> int:
-    from app.main import create_app
-    from app.routers.docs import openapi_document
+def _print_openapi(version: str | None) -> int:
+    from app.main import openapi_document
 
-    prefix = f"/api/{version}/" if version else "/"
-    print(json.dumps(openapi_document(create_app(settings), prefix), indent=2))
+    print(json.dumps(openapi_document(f"/api/{version}/" if version else "/"), indent=2))
     return 0
 
 

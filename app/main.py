@@ -61,7 +61,7 @@ from app.routers import (
     ws,
 )
 from app.routers.dispatch import install_prefix_dispatch
-from app.routers.docs import add_documentation
+from app.routers.docs import TITLE, add_documentation, describe
 from app.routers.versioning import add_routes
 from app.schemas.versions import CamelCase
 from app.settings import Settings
@@ -95,7 +95,7 @@ def create_app(settings: Settings) -> FastAPI:
     tracing = open_tracing(settings, VERSION)
 
     app = FastAPI(
-        title="Kingpost",
+        title=TITLE,
         version=VERSION,
         lifespan=_lifespan(settings, process_metrics, tracing, jobs_beside_requests),
         middleware=_middleware(settings, process_metrics),
@@ -107,7 +107,7 @@ def create_app(settings: Settings) -> FastAPI:
         routes=list(_routes()),
     )
     install_exception_handlers(app)
-    add_documentation(app, VERSIONS)
+    add_documentation(app, VERSIONS, openapi_document)
     console.mount_console(app)
     install_prefix_dispatch(app.router)
     return app
@@ -221,6 +221,15 @@ def _routes() -> Sequence[BaseRoute]:
     for router in (health.router, jwks.router, metrics.router, ws.router):
         add_routes(table, router)
     return table.routes
+
+
+@cache
+def openapi_document(prefix: str) -> dict[str, object]:
+    """Return the OpenAPI document of what is under a prefix: made once, and shared as the routes.
+
+    Whoever takes it reads it, and changes nothing.
+    """
+    return describe(_routes(), prefix)
 
 
 def _log_context() -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The interactive documentation, with every asset served from here and none from a CDN."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -19,6 +19,9 @@ from app.routers.openapi_examples import add_examples, complete_errors
 from app.routers.webhook_messages import webhook_routes
 from app.schemas.problems import FieldError, Problem, problems
 from app.security.scopes import needed_scope
+from app.version import VERSION
+
+TITLE = "Kingpost"
 
 _SWAGGER = """<!doctype html>
 <html lang="en">
@@ -70,12 +73,17 @@ _VERSIONS = """\
 """
 
 
-def add_documentation(app: FastAPI, versions: tuple[str, ...]) -> None:
-    """Add the pages and documents: of everything at the root, of each version under its path."""
+def add_documentation(
+    app: FastAPI, versions: tuple[str, ...], document_of: Callable[[str], dict[str, object]]
+) -> None:
+    """Add the pages and documents: of everything at the root, of each version under its path.
+
+    `document_of` gives the document of a prefix; the first to ask for one waits in a thread.
+    """
     router = APIRouter(include_in_schema=False, dependencies=[operators_only_in_production])
-    _add_pages(app, router, "", "/")
+    _add_pages(router, "", "/", document_of)
     for version in versions:
-        _add_pages(app, router, f"/api/{version}", f"/api/{version}/")
+        _add_pages(router, f"/api/{version}", f"/api/{version}/", document_of)
     for route in router.routes:
         app.router.routes.append(route)
     assets = files("fastapi_offline") / "static"
@@ -92,17 +100,15 @@ def add_documentation(app: FastAPI, versions: tuple[str, ...]) -> None:
     app.mount("/docs/assets", StaticFiles(directory=str(assets)), name="docs-assets")
 
 
-def openapi_document(app: FastAPI, prefix: str = "/") -> dict[str, object]:
-    """Return the OpenAPI document of the operations whose path starts with a prefix."""
+def describe(table: Sequence[BaseRoute], prefix: str) -> dict[str, object]:
+    """Make the OpenAPI document of the operations whose path starts with a prefix, in 0.3 s."""
     routes = [
-        route
-        for route in app.routes
-        if isinstance(route, APIRoute) and route.path.startswith(prefix)
+        route for route in table if isinstance(route, APIRoute) and route.path.startswith(prefix)
     ]
     webhooks = webhook_routes()
     document = get_openapi(
-        title=_title(app, prefix),
-        version=app.version,
+        title=_title(prefix),
+        version=VERSION,
         description=DESCRIPTION + (_VERSIONS if prefix == "/" else ""),
         routes=routes,
         webhooks=webhooks,
@@ -194,19 +200,17 @@ def _replace_default_errors(document: dict[str, object]) -> None:
     schemas.pop("ValidationError", None)
 
 
-def _title(app: FastAPI, prefix: str) -> str:
-    return f"{app.title} {prefix.removeprefix('/api').strip('/')}".strip()
+def _title(prefix: str) -> str:
+    return f"{TITLE} {prefix.removeprefix('/api').strip('/')}".strip()
 
 
-def _add_pages(app: FastAPI, router: APIRouter, base: str, prefix: str) -> None:
-    cached: dict[str, object] = {}
-
+def _add_pages(
+    router: APIRouter, base: str, prefix: str, document_of: Callable[[str], dict[str, object]]
+) -> None:
     async def document() -> JSONResponse:
-        if not cached:
-            cached.update(openapi_document(app, prefix))
-        return JSONResponse(cached)
+        return JSONResponse(await to_thread.run_sync(document_of, prefix))
 
-    title = _title(app, prefix)
+    title = _title(prefix)
     swagger = _SWAGGER.format(title=title, openapi=f"{base}/openapi.json")
     redoc = _REDOC.format(title=title, openapi=f"{base}/openapi.json")
 
