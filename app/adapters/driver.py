@@ -34,7 +34,6 @@ _LOCK = "SELECT WHERE pg_try_advisory_xact_lock({})"
 
 Parameters = Mapping[str, Any]
 Rows = Sequence[Sequence[Any]]
-_Convert = Callable[[Any], Any]
 _T = TypeVar("_T")
 
 _FRESH_SECONDS = 1.0  # then ask: a ping on every checkout costs 300 µs, a stale connection a 503

@@ -22,7 +22,6 @@ from app.services import items
 router = APIRouter()
 
 MAX_CHANNELS = 100
-MAX_DEPTH = 32
 _AUTHENTICATE_WITHIN = 5.0  # seconds
 _LOOK_AGAIN = 3600.0  # seconds
 _STRIKES = 20  # more refused messages than good ones, and a client that is too fast is closed

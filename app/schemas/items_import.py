@@ -5,7 +5,6 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from app.schemas.base import Output
 from app.schemas.items import ItemIn, ItemInV2
 
 # What is computed or given by the service: an export has it, so an import takes it, and no notice.
@@ -47,12 +46,3 @@ class ItemLineV2(ItemInV2):
     version: _Unheeded = None
     created_at: _Unheeded = None
     updated_at: _Unheeded = None
-
-
-class RejectedLine(Output):
-    """A line that was not imported, and why."""
-
-    line: int = Field(examples=[3], description="Its number in the file, from 1.")
-    errors: list[dict[str, str]] = Field(
-        examples=[[{"field": "price", "message": "Field required", "type": "missing"}]]
-    )
