@@ -67,7 +67,7 @@ def _limits(settings: Settings) -> Iterator[Finding]:
 
 
 def _production(settings: Settings) -> Iterator[Finding]:
-    yield _public_url(getattr(settings, "public_url", None))
+    yield _public_url(settings.public_url)
     if not settings.rate_limits_enabled:
         yield wrong(
             "RATE_LIMITS_ENABLED",
@@ -101,7 +101,7 @@ def _production(settings: Settings) -> Iterator[Finding]:
             "15 is the default; clients refresh by themselves",
         )
     yield from _edge(settings)
-    if not getattr(settings, "smtp_host", "known only where mail is"):
+    if not settings.smtp_host:
         yield warning("SMTP_HOST", "not set: mails become files in DATA_DIR/mail", "set SMTP_HOST")
 
 

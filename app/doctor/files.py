@@ -48,9 +48,8 @@ def examine_folders(settings: Settings) -> Iterator[Finding]:
     if settings.signing_keys_dir is not None:  # a mounted one may be its group's
         others = stat.S_IRWXO | stat.S_IWGRP
         yield from _kept_secrets("SIGNING_KEYS_DIR", settings.signing_keys_dir, others)
-    files = getattr(settings, "files_dir", None)
-    if files is not None and getattr(settings, "s3_bucket", None) is None:
-        yield from _folder("FILES_DIR", files)
+    if settings.files_dir is not None and settings.s3_bucket is None:
+        yield from _folder("FILES_DIR", settings.files_dir)
 
 
 def _folder(name: str, folder: Path) -> Iterator[Finding]:

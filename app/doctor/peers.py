@@ -21,7 +21,7 @@ from app.repositories.schema import current_revision, is_served, known_revisions
 from app.repositories.server import ServerFacts, server_facts
 from app.repositories.users import UserRepository
 from app.security.principal import Role
-from app.settings import Settings
+from app.settings import MailTls, Settings
 
 _DEADLINE = 5.0  # seconds, for each of them
 _OLDEST_POSTGRES = 13
@@ -39,9 +39,8 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
     if settings.redis_url is not None:
         async for finding in _redis(settings, settings.redis_url.get_secret_value()):
             yield finding
-    host = getattr(settings, "smtp_host", None)
-    if host:
-        yield await _smtp(host, settings)
+    if settings.smtp_host:
+        yield await _smtp(settings.smtp_host, settings)
     if settings.otlp_endpoint:
         yield await _collector(settings.otlp_endpoint)
 
@@ -248,8 +247,7 @@ def judge_redis_memory(limit: int, policy: str) -> Finding:
 
 
 async def _smtp(host: str, settings: Settings) -> Finding:
-    port = getattr(settings, "smtp_port", 587)
-    is_tls = getattr(settings, "smtp_tls", None) == "tls"
+    port, is_tls = settings.smtp_port, settings.smtp_tls is MailTls.TLS
     try:
         async with asyncio.timeout(_DEADLINE):
             reader, writer = await asyncio.open_connection(host, port, ssl=is_tls or None)

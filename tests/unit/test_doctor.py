@@ -16,7 +16,6 @@ import pytest
 from aiosmtpd.controller import Controller
 from redis import Redis
 
-import app.commands.doctor
 from app.cli import main
 from app.clock import now
 from app.doctor import peers
@@ -32,13 +31,6 @@ ADMIN = (
     " created_at, updated_at, version) VALUES ('a@example.com', 'a@example.com', 'root', 'root',"
     " 'x', '{admin}', true, now(), now(), 1)"
 )
-
-
-class SettingsWithMail(Settings):
-    """The settings, with a mail server whether or not this build knows one."""
-
-    smtp_host: str | None = None
-    smtp_port: int = 587
 
 
 @dataclass
@@ -81,7 +73,6 @@ def stand(
     assert clean_database.database_url
     assert clean_database.redis_url
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(app.commands.doctor, "Settings", SettingsWithMail)
     Path("data").mkdir(mode=0o700)
     with Redis.from_url(clean_database.redis_url) as redis, ExitStack() as closing:
         before = redis.config_get("maxmemory*")
