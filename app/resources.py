@@ -53,6 +53,7 @@ from app.services.webhook_turns import WebhookTurns
 from app.services.webhooks import Webhooks
 from app.settings import Settings
 from app.shutdown import drain_on_signal
+from app.unending import unending
 from app.version import VERSION
 
 logger = logging.getLogger(__name__)
@@ -116,15 +117,16 @@ async def open_resources(
         await resources.files.storage.open()
         await resources.tail.start()
         tasks = [
-            asyncio.create_task(run, name=name)
+            asyncio.create_task(unending(name, run), name=name)
             for name, run in {
-                "pubsub": resources.pubsub.run(),
-                "event-tail": resources.tail.run(),
-                "hub": resources.hub.run(),
-                "key-uses": resources.key_uses.run(),
-                "loop-lag": _watch_loop(metrics),
-                "session-use": session_use.run(resources.db, resources.authenticator),
-                "signing-keys": _follow_keys(resources),
+                "pubsub": resources.pubsub.run,
+                "event-tail": resources.tail.run,
+                "hub": resources.hub.run,
+                "presence": resources.hub.keep_count,
+                "key-uses": resources.key_uses.run,
+                "loop-lag": lambda: _watch_loop(metrics),
+                "session-use": lambda: session_use.run(resources.db, resources.authenticator),
+                "signing-keys": lambda: _follow_keys(resources),
             }.items()
         ]
         stack.push_async_callback(ended, *tasks)
