@@ -2,11 +2,15 @@
 
 import asyncio
 import json
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient
 
+from app.models.items import Item
+from app.repositories.items import ItemRepository
 from tests.factories import Tokens, admin, create_item, expect, new_user, register, sign_in
 
 
@@ -301,3 +305,21 @@ async def test_metadata_is_a_small_json_object(client: AsyncClient, metadata: ob
     answer = await client.post("/api/v2/items", json=body, headers=tokens.headers)
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["field"] == "metadata"
+
+
+async def test_a_patch_that_is_overtaken_each_time_is_a_conflict_and_changes_nothing(
+    client: AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = await signed_in(client)
+    item = await create_item(client, tokens)
+    replace = ItemRepository.replace
+
+    async def overtaken(self: ItemRepository, read: Item, values: Mapping[str, Any]) -> Item | None:
+        assert await replace(self, read, {**values, "name": "by a faster one"})
+        return await replace(self, read, values)
+
+    monkeypatch.setattr(ItemRepository, "replace", overtaken)
+    url = f"/api/v1/items/{item['id']}"
+    answer = await client.patch(url, json={"name": "too late"}, headers=tokens.headers)
+    assert expect(answer, 409)["error_code"] == "CONFLICT"
+    assert expect(await client.get(url), 200)["name"] == "by a faster one"
