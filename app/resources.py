@@ -20,6 +20,7 @@ from app.adapters.snapshots import Snapshots
 from app.adapters.storage import open_storage
 from app.adapters.webhooks import WebhookSender
 from app.concurrency.ending import ended
+from app.concurrency.unending import unending
 from app.events.hub import Hub
 from app.events.invalidation import forget_changed
 from app.events.presence import Presence
@@ -117,15 +118,16 @@ async def open_resources(
         await resources.files.storage.open()
         await resources.tail.start()
         tasks = [
-            asyncio.create_task(run, name=name)
+            asyncio.create_task(unending(name, run), name=name)
             for name, run in {
-                "pubsub": resources.pubsub.run(),
-                "event-tail": resources.tail.run(),
-                "hub": resources.hub.run(),
-                "key-uses": resources.key_uses.run(),
-                "loop-lag": _watch_loop(metrics),
-                "session-use": session_use.run(resources.db, resources.authenticator),
-                "signing-keys": _follow_keys(resources),
+                "pubsub": resources.pubsub.run,
+                "event-tail": resources.tail.run,
+                "hub": resources.hub.run,
+                "presence": resources.hub.keep_count,
+                "key-uses": resources.key_uses.run,
+                "loop-lag": lambda: _watch_loop(metrics),
+                "session-use": lambda: session_use.run(resources.db, resources.authenticator),
+                "signing-keys": lambda: _follow_keys(resources),
             }.items()
         ]
         stack.push_async_callback(ended, *tasks)

@@ -85,11 +85,15 @@ def accept_postman(
 
 @asynccontextmanager
 async def mail_server(
-    *, tls: ssl.SSLContext | None = None, starttls: ssl.SSLContext | None = None, port: int = 0
+    *,
+    tls: ssl.SSLContext | None = None,
+    starttls: ssl.SSLContext | None = None,
+    port: int = 0,
+    smtp_utf8: bool = True,
 ) -> AsyncIterator[MailServer]:
     """Listen on the loopback interface; after STARTTLS whoever sends must sign in."""
     mails = MailServer()
-    options: dict[str, Any] = {"hostname": "mail.example.com", "enable_SMTPUTF8": True}
+    options: dict[str, Any] = {"hostname": "mail.example.com", "enable_SMTPUTF8": smtp_utf8}
     if tls or starttls:
         is_late = starttls is not None
         options |= {"authenticator": accept_postman, "tls_context": starttls}

@@ -40,7 +40,10 @@ class PubSub(Protocol):
         """Wake every subscriber with an empty message; several at once may arrive as one."""
 
     async def subscribe(self, channel: str, callback: Callback) -> None:
-        """Call back for each message from now on; later for others' while Redis is away."""
+        """Call back for each message from now on; later for others' while Redis is away.
+
+        Who asks for it twice is called once.
+        """
 
     async def unsubscribe(self, channel: str, callback: Callback) -> None:
         """Stop calling back."""
@@ -80,7 +83,9 @@ class LocalPubSub:
 
     async def subscribe(self, channel: str, callback: Callback) -> None:
         """Call back for each message from now on."""
-        self._callbacks.setdefault(channel, []).append(callback)
+        callbacks = self._callbacks.setdefault(channel, [])
+        if callback not in callbacks:
+            callbacks.append(callback)
 
     async def unsubscribe(self, channel: str, callback: Callback) -> None:
         """Stop calling back."""

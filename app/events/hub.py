@@ -217,15 +217,19 @@ class Hub:
     async def run(self) -> None:
         """Take in what other workers send, and check connections that may have lost their right."""
         await self._pubsub.subscribe(_ROOMS, self._take_in)
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._presence.run(self._tell))
-            while True:
-                user_id = await self._doubtful.get()
-                try:
-                    await self._recheck(user_id)
-                except DomainError:  # the database is away: ask again
-                    self._doubtful.put_nowait(user_id)
-                    await asyncio.sleep(_RECHECK_PAUSE)
+        while True:
+            user_id = await self._doubtful.get()
+            try:
+                await self._recheck(user_id)
+            except Exception as error:  # they are held until it is known
+                self._doubtful.put_nowait(user_id)
+                if not isinstance(error, DomainError):
+                    raise
+                await asyncio.sleep(_RECHECK_PAUSE)  # the database is away
+
+    async def keep_count(self) -> None:
+        """Keep the count of who is in which room, and tell the rooms of whom a crash took away."""
+        await self._presence.run(self._tell)
 
     def close(self) -> None:
         """Tell everyone to come back: this process is about to end."""

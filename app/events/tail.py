@@ -114,9 +114,6 @@ class EventTail:
                 if pause != _LONGEST_PAUSE:
                     logger.warning("events cannot be read: %s", error.title)
                 pause = _LONGEST_PAUSE
-            except Exception:
-                logger.exception("events could not be read")
-                pause = _LONGEST_PAUSE
 
     async def _read(self) -> bool:
         """Hand on what is settled; tell whether nothing is left to wait for."""

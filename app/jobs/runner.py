@@ -62,8 +62,6 @@ class Runner:
                 self.start(await self._due())
             except DomainError as error:
                 logger.warning("no jobs for now: %s", error.title)
-            except Exception:
-                logger.exception("looking for jobs failed")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_POLL_SECONDS):
                     await self._wake.wait()

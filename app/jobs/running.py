@@ -3,9 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from app.concurrency.ending import ended
+from app.concurrency.unending import unending
 from app.jobs.queue import JobQueue, consume
 from app.jobs.runner import Runner
 from app.resources import Resources
@@ -41,7 +43,8 @@ async def jobs_of_worker(resources: Resources) -> AsyncIterator[None]:
             yield
             return
         url = settings.redis_url.get_secret_value()
-        async with beside(consume(url, runner.run_handed_over, at_once=settings.job_concurrency)):
+        run = partial(consume, url, runner.run_handed_over, at_once=settings.job_concurrency)
+        async with beside(unending("queue", run)):
             yield
 
 
@@ -54,7 +57,10 @@ async def _running(resources: Resources, *, grace: float) -> AsyncIterator[Runne
         lease_seconds=settings.job_lease_seconds,
     )
     try:
-        async with beside(runner.run()), beside(resources.webhook_loop.run()):
+        async with (
+            beside(unending("jobs", runner.run)),
+            beside(unending("webhooks", resources.webhook_loop.run)),
+        ):
             yield runner
     finally:
         await runner.stop(grace)

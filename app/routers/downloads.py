@@ -67,7 +67,7 @@ class Content(StreamingResponse):
     """Opens the storage when the answer begins, and closes it however it ends."""
 
     def __init__(self, opened: Open, status_code: int, headers: dict[str, str]) -> None:
-        super().__init__(_nothing(), status_code, headers)
+        super().__init__((), status_code, headers)
         self._opened = opened
 
     async def stream_response(self, send: Send) -> None:
@@ -75,8 +75,3 @@ class Content(StreamingResponse):
         async with self._opened() as blocks:
             self.body_iterator = blocks
             await super().stream_response(send)
-
-
-async def _nothing() -> AsyncIterator[bytes]:
-    for block in list[bytes]():
-        yield block

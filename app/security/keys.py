@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from jose import jwk
@@ -110,7 +110,8 @@ def key_of_pem(pem: bytes, signs_from: datetime) -> SigningKey:
     """
     try:
         private = load_pem_private_key(pem, password=None)
-    except (TypeError, UnsupportedAlgorithm) as error:  # it has a password, or an odd kind
+    # It has a password, is of an odd kind, or holds what its kind does not allow.
+    except (TypeError, UnsupportedAlgorithm, InternalError) as error:
         raise ValueError("only a private key without a password can be used") from error
     match private:
         case ec.EllipticCurvePrivateKey(curve=ec.SECP256R1()):

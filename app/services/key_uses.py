@@ -46,8 +46,6 @@ class KeyUses:
                     await ApiKeyRepository(connection).note_use(waiting, every=_EVERY)
             except DomainError as error:
                 logger.warning("the use of API keys was not kept: %s", error.title)
-            except Exception:
-                logger.exception("the use of API keys was not kept")
             self._forget_old()
 
     def _forget_old(self) -> None:

@@ -32,5 +32,3 @@ async def run(db: Database, authenticator: Authenticator) -> None:
             await note(db, authenticator)
         except DomainError as error:
             logger.warning("the use of sessions was not noted: %s", error.title)
-        except Exception:
-            logger.exception("noting the use of sessions failed")

@@ -58,7 +58,7 @@ class WebhookLoop:
                 except DomainError as error:
                     logger.warning("webhooks wait: %s", error.title)
                     pause = _LONGEST_PAUSE
-                except Exception:
+                except Exception:  # which would end the turns as well
                     logger.exception("webhooks could not be looked after")
                     pause = _LONGEST_PAUSE
                 await asyncio.sleep(_SPACING)

@@ -101,15 +101,21 @@ class WebhookTurns:
             )
 
     async def take(self, endpoint: WebhookEndpoint) -> None:
-        """Send an endpoint what is due, and give its lease back."""
+        """Send an endpoint what is due, and give its lease back.
+
+        One that cannot be served keeps it to its end: taken again at once, it would fill the log.
+        """
+        is_broken = False
         try:
             await self._send_what_is_due(endpoint)
         except* DomainError:
             logger.warning("webhook %d waits: the database is away", endpoint.id)
         except* Exception:
             logger.exception("webhook %d could not be served", endpoint.id)
+            is_broken = True
         finally:
-            await self._release(endpoint)
+            if not is_broken:
+                await self._release(endpoint)
 
     async def _release(self, endpoint: WebhookEndpoint) -> None:
         """Let others have it at once; where that fails, they have it when the lease is over."""

@@ -2,11 +2,18 @@
 
 import asyncio
 import json
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient
+from sqlalchemy import update
 
+from app.clock import now
+from app.models.items import Item, items
+from app.repositories.items import ItemRepository
 from tests.factories import Tokens, admin, create_item, expect, new_user, register, sign_in
 
 
@@ -300,3 +307,36 @@ async def test_metadata_is_a_small_json_object(
     answer = await client.post("/api/v2/items", json=body, headers=somebody.headers)
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["field"] == "metadata"
+
+
+async def test_a_patch_that_is_overtaken_each_time_is_a_conflict_and_changes_nothing(
+    client: AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = await signed_in(client)
+    item = await create_item(client, tokens)
+    replace = ItemRepository.replace
+
+    async def overtaken(self: ItemRepository, read: Item, values: Mapping[str, Any]) -> Item | None:
+        assert await replace(self, read, {**values, "name": "by a faster one"})
+        return await replace(self, read, values)
+
+    monkeypatch.setattr(ItemRepository, "replace", overtaken)
+    url = f"/api/v1/items/{item['id']}"
+    answer = await client.patch(url, json={"name": "too late"}, headers=tokens.headers)
+    assert expect(answer, 409)["error_code"] == "CONFLICT"
+    assert expect(await client.get(url), 200)["name"] == "by a faster one"
+
+
+@pytest.mark.parametrize(("days", "status"), [(29, 200), (31, 404)])
+async def test_a_deleted_item_can_be_restored_for_thirty_days(
+    app: FastAPI, client: AsyncClient, days: int, status: int
+) -> None:
+    tokens = await signed_in(client)
+    item = await create_item(client, tokens)
+    url = f"/api/v1/items/{item['id']}"
+    assert (await client.delete(url, headers=tokens.headers)).status_code == 204
+    long_ago = {"deleted_at": now() - timedelta(days=days)}
+    async with app.state.resources.db.transaction() as connection:
+        await connection.execute(update(items).where(items.c.id == item["id"]).values(**long_ago))
+    expect(await client.post(f"{url}/restore", headers=tokens.headers), status)
+    assert (await client.get(url)).status_code == status

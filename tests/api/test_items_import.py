@@ -137,6 +137,29 @@ async def test_csv_is_read_by_its_header(client: AsyncClient) -> None:
     assert (last["description"], last["tags"]) == ("=1+1", [])
 
 
+async def test_bad_records_of_csv_are_told_by_line_and_column(client: AsyncClient) -> None:
+    owner = await new_user(client)
+    body = (
+        "name,price,tags,visibility\r\n"
+        'Unclosed,1,"[""a"",",public\r\n'
+        'Stray,1,"x"y,public\r\n'
+        "Nothing,0,,public\r\n"
+        "Somebody,1,,nobody\r\n"
+        "Good,1,,private\r\n"
+    )
+    _, refused = await imported(client, owner, body.encode(), media_type=CSV)
+    told = [
+        (each["line"], each["errors"][0]["field"], each["errors"][0]["type"]) for each in refused
+    ]
+    assert told == [
+        (2, "tags", "json_invalid"),
+        (3, "", "csv_invalid"),
+        (4, "price", "greater_than"),
+        (5, "visibility", "enum"),
+    ]
+    assert [item["name"] for item in await owned(client, owner)] == ["Good"]
+
+
 @pytest.mark.parametrize(
     ("header", "said"),
     [

@@ -178,6 +178,10 @@ def pem(private: Any, encryption: Any = None) -> bytes:
     return content
 
 
+DAMAGED_ED25519 = """-----BEGIN PRIVATE KEY-----
+MCECAQAwBQYDK2VwBBUEEwABAgMEBQYHCAkKCwwNDg8QERI=
+-----END PRIVATE KEY-----
+"""
 UNUSABLE: dict[str, Callable[[], bytes]] = {
     "nothing": lambda: b"",
     "half a key": lambda: pem(ec.generate_private_key(ec.SECP256R1()))[:100],
@@ -195,6 +199,7 @@ UNUSABLE: dict[str, Callable[[], bytes]] = {
     "one with a password": lambda: pem(
         ec.generate_private_key(ec.SECP256R1()), BestAvailableEncryption(b"secret")
     ),
+    "a damaged one of another kind": DAMAGED_ED25519.encode,
 }
 
 

@@ -10,6 +10,8 @@ from sqlalchemy import update
 from websockets.exceptions import ConnectionClosed
 
 from app.clock import now
+from app.concurrency import unending
+from app.errors import DatabaseUnavailable
 from app.events.channels import event_frame
 from app.models.events import Audience, Event, EventKind
 from app.models.users import sessions
@@ -114,6 +116,30 @@ async def test_who_connects_as_what_they_were_a_moment_ago_is_looked_up(
         assert subscriber.waiting.empty()
     finally:
         await hub.disconnect(subscriber)
+
+
+async def test_whose_rights_could_not_be_looked_up_is_cut_off_all_the_same(
+    server: LiveServer, client: AsyncClient, app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boss, banned = await admin(client, app), await new_user(client)
+    authenticator = app.state.resources.authenticator
+    again = authenticator.again
+    failures = [DatabaseUnavailable(), *[LookupError("CANARY")] * 9]  # more than it is doubted
+
+    async def failing(principal: Principal) -> Principal:
+        if principal.user_id == banned.account.id and failures:
+            raise failures.pop()
+        found: Principal = await again(principal)
+        return found
+
+    monkeypatch.setattr(authenticator, "again", failing)
+    monkeypatch.setattr(unending, "_PAUSE", 0.01)
+    async with listening(server, banned, "items") as live:
+        url = f"/api/v1/users/{banned.account.id}"
+        answer = await client.patch(url, json={"is_active": False}, headers=boss.headers)
+        assert answer.status_code == 200
+        assert await live.close_code() == 1008
+    assert not failures
 
 
 async def session_of(app: FastAPI, tokens: Tokens) -> int:

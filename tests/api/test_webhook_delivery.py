@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from httpx import AsyncClient
 from sqlalchemy import text
 
+from app.repositories.webhook_deliveries import WebhookDeliveryRepository
 from app.services import webhook_loop
 from tests.api.hooks import Hook, hooked
 from tests.backends import ROOT
@@ -334,6 +335,33 @@ async def test_a_dead_and_a_slow_endpoint_delay_nobody_else(
             assert len(slow.got) == 2  # and no more, until one of them is over
         finally:
             held.set()
+
+
+async def test_an_endpoint_that_cannot_be_served_is_told_of_once_and_delays_nobody(
+    client: AsyncClient,
+    owner: Tokens,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    find_due = WebhookDeliveryRepository.due
+    async with (
+        receiving() as unlucky,
+        receiving() as live,
+        hooked(client, owner, unlucky, "item.created") as broken,
+        hooked(client, owner, live, "item.created"),
+    ):
+
+        async def breaking(self: Any, endpoint_id: int, **options: Any) -> Any:
+            if endpoint_id == broken.id:
+                raise LookupError("CANARY")
+            return await find_due(self, endpoint_id, **options)
+
+        monkeypatch.setattr(WebhookDeliveryRepository, "due", breaking)
+        for _ in range(3):  # each wakes who would try it again
+            item = await create_item(client, owner)
+            await until(lambda name=f"item:{item['id']}": live.of(name))  # type: ignore[misc]
+        assert caplog.text.count(f"webhook {broken.id} could not be served") == 1
+        assert not unlucky.got
 
 
 async def test_each_event_becomes_one_delivery_however_many_processes_there_are(

@@ -14,7 +14,9 @@ from sqlalchemy import select
 
 from app.models.jobs import JobStatus, jobs
 from app.models.users import one_time_tokens
+from app.repositories.jobs import JobRepository
 from app.security.opaque import digest
+from app.security.sealing import Sealer
 from tests.api.mail.conftest import MakeOffice
 from tests.api.mail.mailbox import PostOffice
 from tests.backends import Place
@@ -106,6 +108,23 @@ async def test_a_link_that_has_died_while_it_waited_is_not_sent(make_office: Mak
     subjects = await office.subjects(account.email)
     assert subjects.count("Set a new password") == 1
     assert {"letter": "reset", "sent": False} in [j["result"] for j in await mail_jobs(office.app)]
+
+
+@pytest.mark.parametrize("kind", MAILS)
+async def test_a_mail_whose_secret_is_gone_is_a_dead_letter_that_says_so(
+    make_office: MakeOffice, kind: str
+) -> None:
+    office = await make_office()
+    gone = Sealer([b"a secret of long ago"], "mail").seal(
+        json.dumps(["reset", "ada@x.example", {}])
+    )
+    async with office.app.state.resources.db.transaction() as connection:
+        await JobRepository(connection).enqueue(kind, {"sealed": gone})
+    await office.settled()
+    (dead,) = await mail_jobs(office.app)
+    assert (dead["status"], dead["attempts"]) == (JobStatus.FAILED, 1)
+    assert dead["error"] == "The secret that this mail was sealed by is gone"
+    assert not office.server.inbox
 
 
 async def test_no_table_and_no_log_knows_a_token_or_whom_it_is_for(

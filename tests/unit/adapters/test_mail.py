@@ -116,6 +116,18 @@ async def test_an_address_in_any_letters_is_written_to_as_it_is(
     assert server.inbox[0].text().strip() == "Grüße"
 
 
+async def test_an_address_that_the_server_has_no_letters_for_is_refused_for_good(
+    tmp_path: Path,
+) -> None:
+    async with mail_server(smtp_utf8=False) as server:
+        mailer = open_mailer(settings(tmp_path, server.port))
+        with pytest.raises(MailRefused, match="cannot write to this address") as refused:
+            await mailer.send(Mail("a", "jürgen@example.com", "Hello", "t", "h"))
+        assert "jürgen" not in str(refused.value)
+        await mailer.send(Mail("b", "ada@bücher.example", "Hello", "t", "h"))  # which ASCII can
+    assert [each.recipients for each in server.inbox] == [["ada@xn--bcher-kva.example"]]
+
+
 @pytest.mark.parametrize("end", ["\r\nBcc: eve@example.com", "\nX: y"])
 def test_no_address_and_no_subject_brings_a_header_of_its_own(end: str) -> None:
     for mail in (

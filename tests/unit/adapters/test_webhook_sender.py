@@ -1,7 +1,9 @@
 """The sender, against real peers: where it connects to, and how little it waits or reads."""
 
 import asyncio
+import socket
 import ssl
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from app.adapters import webhooks
 from app.adapters.webhooks import Answer, Undeliverable, WebhookSender
 from app.security.ssrf import Target, is_public
 from tests.patience import PATIENCE, within
@@ -190,6 +193,28 @@ async def test_nobody_there_is_a_failure() -> None:
         to = target(receiver)
     with pytest.raises(Undeliverable, match="connect"):
         await post(sender_to("127.0.0.1"), to)
+
+
+async def test_who_speaks_no_tls_is_a_failure_that_says_so() -> None:
+    async def speak_plainly(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 X\r\n\r\n")
+        await writer.drain()
+
+    async with await asyncio.start_server(speak_plainly, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(Undeliverable, match="TLS could not be agreed on"):
+            await post(sender_to("127.0.0.1"), Target("https", HOST, port, "/"))
+
+
+async def test_a_machine_that_lets_nobody_in_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhooks, "_CONNECT_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as silent, ExitStack() as queue:
+        for _ in range(4):  # whoever comes after them finds no room
+            each = queue.enter_context(socket.socket())
+            each.setblocking(False)
+            each.connect_ex(silent.getsockname())
+        with pytest.raises(Undeliverable, match="No connection within 5 seconds"):
+            await post(sender_to("127.0.0.1"), Target("http", HOST, silent.getsockname()[1], "/"))
 
 
 @pytest.fixture

@@ -93,6 +93,10 @@ def test_an_unsafe_production_is_refused_by_name(change: dict[str, Any], named: 
         ({"smtp_tls": "none", "smtp_username": "x", "smtp_password": "y"}, "SMTP_TLS"),
         ({"drain_seconds": 60}, "DRAIN_SECONDS"),
         ({"web_concurrency": 0}, "WEB_CONCURRENCY"),
+        ({"webhooks_ports": "443,65536"}, "WEBHOOKS_PORTS"),
+        ({"webhooks_ports": "https"}, "WEBHOOKS_PORTS"),
+        ({"otlp_endpoint": "collector:4318"}, "OTLP_ENDPOINT"),
+        ({"s3_access_key_id": "AKIA"}, "S3_ACCESS_KEY_ID"),
     ],
 )
 def test_a_value_that_cannot_be_is_refused_everywhere(change: dict[str, Any], named: str) -> None:
