@@ -9,11 +9,13 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import bindparam, insert, select, text
 
+from app.adapters.database import Database
 from app.adapters.driver import DirectConnection, LockHeld, fetch
 from app.clock import now
 from app.errors import DatabaseUnavailable
 from app.models.idempotency import idempotency_keys
 from app.models.items import items
+from app.settings import Settings
 from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.only("production")
@@ -145,8 +147,8 @@ async def test_a_connection_that_was_ended_at_hand_is_not_lent_again(app: FastAP
         assert [tuple(row) for row in await fetch(connection, select(text("2")), {})] == [(2,)]
 
 
-async def test_a_connection_that_has_rested_is_proved_before_it_is_lent(app: FastAPI) -> None:
-    db = app.state.resources.db
+async def test_a_connection_that_has_rested_is_proved_before_it_is_lent(settings: Settings) -> None:
+    db = Database(settings)  # its pool has no other connection, and nobody else borrows this one
     async with db.read() as connection:
         rested = connection._pooled.driver_connection
     asked: list[str] = []
@@ -155,6 +157,7 @@ async def test_a_connection_that_has_rested_is_proved_before_it_is_lent(app: Fas
     async with db.read() as connection:
         assert connection._pooled.driver_connection is rested
     await asyncio.sleep(0)  # the driver tells its loggers in the loop's next round
+    await db.close()
     assert asked == [";"]
 
 
