@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 from datetime import timedelta
+from typing import Any
 
 import asyncpg
 import pytest
@@ -148,7 +149,9 @@ async def test_a_connection_that_was_ended_at_hand_is_not_lent_again(app: FastAP
 
 
 async def test_a_connection_that_has_rested_is_proved_before_it_is_lent(settings: Settings) -> None:
-    db = Database(settings)  # its pool has no other connection, and nobody else borrows this one
+    db: Any = Database(
+        settings
+    )  # its pool has no other connection, and nobody else borrows this one
     async with db.read() as connection:
         rested = connection._pooled.driver_connection
     asked: list[str] = []
