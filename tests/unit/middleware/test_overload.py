@@ -8,6 +8,7 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from app.middleware.overload import Shedding
+from app.middleware.request_context import RequestContextMiddleware
 from app.observability.metrics import Metrics
 
 
@@ -50,10 +51,11 @@ class Front:
         self.service = Service()
         self.metrics = Metrics("test")
         self.shedding = Shedding(self.service, at_once=2, metrics=self.metrics)
+        self.app = RequestContextMiddleware(self.shedding)
         self.body_may_come = asyncio.Event()
         self.tasks: list[asyncio.Task[list[Message]]] = []
 
-    async def ask(self, path: str) -> list[Message]:
+    async def ask(self, path: str, request_id: str = "mine") -> list[Message]:
         """Return what is sent in answer."""
         sent: list[Message] = []
 
@@ -64,8 +66,9 @@ class Front:
         async def send(message: Message) -> None:
             sent.append(message)
 
-        scope: Scope = {"type": "http", "method": "GET", "path": path, "headers": []}
-        await self.shedding(scope, receive, send)
+        headers = [(b"x-request-id", request_id.encode())]
+        scope: Scope = {"type": "http", "method": "GET", "path": path, "headers": headers}
+        await self.app(scope, receive, send)
         return sent
 
     async def begin(self, *paths: str) -> None:
@@ -97,6 +100,30 @@ async def test_more_than_there_are_places_for_is_refused_at_once() -> None:
     await asyncio.gather(*front.tasks)
     assert sorted(_statuses(front.tasks)) == [200, 200, 503, 503]
     assert front.shedding.working == 0
+
+
+async def test_each_refusal_is_a_problem_with_its_own_path_and_id() -> None:
+    front = Front()
+    await front.begin("/", "/")
+    for path, shown, request_id in (
+        ("/id", "/id", "a"),
+        ('/"ä', "/%22%C3%A4", "b"),
+        ("/id", "/id", "c"),
+    ):
+        start, body = await front.ask(path, request_id)
+        assert (b"content-type", b"application/problem+json") in start["headers"]
+        assert (b"content-length", b"%d" % len(body["body"])) in start["headers"]
+        assert json.loads(body["body"]) == {
+            "type": "urn:kingpost:error:overloaded",
+            "title": "Too many requests at once; try again later",
+            "status": 503,
+            "detail": "Too many requests at once; try again later",
+            "instance": shown,
+            "error_code": "OVERLOADED",
+            "request_id": request_id,
+        }
+    front.service.may_answer.set()
+    await asyncio.gather(*front.tasks)
 
 
 @pytest.mark.parametrize("path", ["/takes-a-body", "/streams"])
