@@ -8,7 +8,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from app.context import PATH_SAFE
 from app.errors import BadRequest, DomainError, HeadersTooLarge, RequestTimeout, UriTooLong
-from app.problem_details import API_CSP, MEDIA_TYPE, SAFE_HEADERS, encoded, problem
+from app.problem_details import API_CSP, MEDIA_TYPE, SAFE_HEADERS, encoded, problem_of
 
 MAX_HEAD_BYTES = 2 * 1024 * 1024  # as much as a body; nginx in front stops at 32 KiB
 CLIENT_SECONDS = 8.0  # for a new connection's first byte, a head, and each LEAST_BYTES of a body
@@ -178,16 +178,8 @@ class HttpProtocol(HttpToolsProtocol):
     def _refusal(self, error: DomainError) -> bytes:
         path = self.url.partition(b"?")[0] if len(self.url) <= _MAX_URL_BYTES else b""
         request_id = secrets.token_hex(16)
-        body = encoded(
-            problem(
-                error.status,
-                error.error_code,
-                error.title,
-                error.detail,
-                instance=quote(path, safe=PATH_SAFE),
-                request_id=request_id,
-            )
-        )
+        instance = quote(path, safe=PATH_SAFE)
+        body = encoded(problem_of(error, instance=instance, request_id=request_id))
         headers = (
             (b"content-type", MEDIA_TYPE.encode()),
             (b"content-length", b"%d" % len(body)),

@@ -4,6 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from app.errors import DomainError
+
 MEDIA_TYPE = "application/problem+json"
 API_CSP = b"default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 SAFE_HEADERS = (
@@ -37,6 +39,19 @@ def problem(
         "request_id": request_id,
         **extra,
     }
+
+
+def problem_of(error: DomainError, *, instance: str, request_id: str | None) -> dict[str, Any]:
+    """Return the members of an error's problem."""
+    return problem(
+        error.status,
+        error.error_code,
+        error.title,
+        error.detail,
+        instance=instance,
+        request_id=request_id,
+        **error.extra,
+    )
 
 
 def encoded(members: Mapping[str, Any]) -> bytes:

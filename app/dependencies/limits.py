@@ -73,8 +73,8 @@ def rate_limit(name: str, *, key: KeyFunction = caller_key) -> RateLimit:
 async def check(connection: HTTPConnection, name: str, *, key: KeyFunction = caller_key) -> None:
     """Count a request or handshake against a limit and remember what the client is told.
 
-    It is counted once, whoever asks: a repeat under an `Idempotency-Key` is counted before it is
-    known to be none.
+    It is counted once for each key, whoever asks: a request under an `Idempotency-Key` is counted
+    before it is known to be a repeat, and not again if it is none.
 
     Raises:
         RateLimited: the limit is used up; carries `Retry-After` and the `RateLimit-*` fields.
@@ -84,10 +84,10 @@ async def check(connection: HTTPConnection, name: str, *, key: KeyFunction = cal
     if not settings.rate_limits_enabled:
         return
     state = connection.scope.setdefault("state", {})
-    counted: set[str] = state.setdefault(_COUNTED_KEY, set())
-    if name in counted:
+    counted: set[tuple[str, KeyFunction]] = state.setdefault(_COUNTED_KEY, set())
+    if (name, key) in counted:
         return
-    counted.add(name)
+    counted.add((name, key))
     limiter: RateLimiter = resources.limiter
     limits = parse_limits(getattr(settings, _setting(name)))
     decision = await limiter.hit(name, limits, key(connection))

@@ -2,23 +2,27 @@
 
 import logging
 import time
-from functools import lru_cache
-from urllib.parse import quote
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.context import PATH_SAFE
+from app.context import RequestContext
 from app.errors import Overloaded
-from app.middleware.request_context import context_of
 from app.observability.metrics import Metrics
-from app.problem_details import MEDIA_TYPE, encoded, problem
+from app.problem_details import MEDIA_TYPE, encoded, problem_of
 
 logger = logging.getLogger("kingpost.overload")
 
 _ALWAYS_SERVED = ("/health", "/metrics")  # whoever looks why it is slow must get an answer
 _SECONDS_BETWEEN_LINES = 1.0
 _REFUSAL = Overloaded()
-_ID = "id"  # stands for a request's own
+_HEADERS = [
+    (b"content-type", MEDIA_TYPE.encode()),
+    *((name.lower().encode(), value.encode()) for name, value in _REFUSAL.headers.items()),
+]
+# A path is percent-encoded and an id has no quotes: neither needs to be escaped.
+_BEFORE_PATH, _BEFORE_ID, _AFTER = encoded(
+    problem_of(_REFUSAL, instance="{}", request_id="{}")
+).split(b"{}")
 
 
 class Shedding:
@@ -74,28 +78,12 @@ class Shedding:
 
 async def _refuse(scope: Scope, send: Send) -> None:
     """Send the problem without building it each time: only a path and an id are its own."""
-    context = context_of(scope)
-    before, after = _around_id(context.raw_path if context else scope["path"].encode())
-    body = before + (context.request_id.encode() if context else b"") + after
-    headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", b"%d" % len(body))]
-    headers += [(key.lower().encode(), text.encode()) for key, text in _REFUSAL.headers.items()]
+    context: RequestContext = scope["state"]["context"]
+    parts = (_BEFORE_PATH, context.path.encode(), _BEFORE_ID, context.request_id.encode(), _AFTER)
+    body = b"".join(parts)
+    headers = [(b"content-length", b"%d" % len(body)), *_HEADERS]
     await send({"type": "http.response.start", "status": _REFUSAL.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-
-
-@lru_cache(maxsize=1024)
-def _around_id(path: bytes) -> tuple[bytes, bytes]:
-    error, instance = _REFUSAL, quote(path, safe=PATH_SAFE)
-    members = problem(
-        error.status,
-        error.error_code,
-        error.title,
-        error.detail,
-        instance=instance,
-        request_id=_ID,
-    )
-    before, _, after = encoded(members).rpartition(_ID.encode())
-    return before, after
 
 
 class _Place:

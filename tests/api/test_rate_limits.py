@@ -5,7 +5,10 @@ import asyncio
 import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient, Response
+from starlette.requests import HTTPConnection
 
+from app.dependencies.limits import KeyFunction, check
+from app.errors import RateLimited
 from tests.conftest import MakeApp, MakeClient
 from tests.factories import expect, new_user, register
 
@@ -153,3 +156,26 @@ async def test_nobody_tries_passwords_on_a_registration_by_its_key(
         )
         statuses.append(answer.status_code)
     assert statuses == [201, *[422] * 4, *[429] * 3]
+
+
+@pytest.mark.usefixtures("clean_database")
+async def test_a_request_counts_once_for_each_of_two_keys_of_one_limit(make_app: MakeApp) -> None:
+    app = await make_app(rate_limits_enabled=True, rate_limit_login="1/hour")
+
+    async def ask(*keys: KeyFunction) -> None:
+        request = HTTPConnection({"type": "http", "headers": [], "app": app})
+        for key in (*keys, *keys):
+            await check(request, "login", key=key)
+
+    await ask(_by_address, _by_name)
+    for key in (_by_address, _by_name):
+        with pytest.raises(RateLimited):
+            await ask(key)
+
+
+def _by_address(_connection: HTTPConnection) -> str:
+    return "ip:203.0.113.13"
+
+
+def _by_name(_connection: HTTPConnection) -> str:
+    return "name:ada"
